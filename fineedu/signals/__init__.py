@@ -1,0 +1,1 @@
+"""Signals: measurements of documents, computed once in batches and stored beside the text."""
