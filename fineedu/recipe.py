@@ -1,0 +1,211 @@
+"""Recipes: what a run does, as YAML checked before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from fineedu.assets import asset_dir
+from fineedu.errors import FineeduError
+from fineedu.store import fingerprint
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExtractConfig(_Strict):
+    """How archives become documents."""
+
+    backend: Literal["trafilatura", "resiliparse"] = Field(
+        "trafilatura", description="trafilatura: precise; resiliparse: about ten times faster, less precise"
+    )
+    mode: Literal["fast", "standard", "precision", "recall"] = Field("fast", description="trafilatura's setting")
+    page_cpu_seconds: float = Field(20.0, gt=0, le=600, description="CPU time a page may take")
+    page_memory_mb: int = Field(768, ge=128, description="memory a page may take, MB")
+    page_mb: float = Field(8.0, gt=0, le=256, description="a longer page is cut there, MB")
+    split_mb: int = Field(256, ge=0, description="compressed MB of an archive that make one shard; 0: whole archives")
+
+
+class SelectConfig(_Strict):
+    """Which documents the corpus holds."""
+
+    rules: dict[str, str] = Field(
+        default_factory=dict, description="name: SQL expression over signals that a kept document fulfils"
+    )
+
+    @field_validator("rules")
+    @classmethod
+    def _names(cls, rules: dict[str, str]) -> dict[str, str]:
+        for name in rules:
+            if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
+                raise ValueError(f"rule name {name!r}: letters, digits, '.', '_' and '-' only")
+        return rules
+
+
+class WriteConfig(_Strict):
+    """How the corpus is written."""
+
+    format: Literal["parquet", "jsonl.zst"] = "parquet"
+    columns: list[str] = Field(
+        default_factory=lambda: ["id", "url", "dump", "date", "language", "title", "text"],
+        min_length=1,
+        description="columns of documents and signals, in order",
+    )
+    shard_mb: float = Field(256.0, gt=0, description="MB of text in a file of the corpus")
+
+
+class ReportConfig(_Strict):
+    """What the report shows."""
+
+    samples: int = Field(5, ge=0, le=100, description="kept and dropped sample documents per reason")
+    borderline: int = Field(12, ge=0, le=100, description="documents nearest to a bound")
+
+
+SignalEntry = str | dict[str, dict[str, Any]]
+
+
+class Recipe(_Strict):
+    """A filter pipeline: extract, signals, select, write, report."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$")]
+    description: str = ""
+    extract: ExtractConfig = ExtractConfig()
+    signals: list[SignalEntry] = Field(default_factory=list, description="signal families, in order, with settings")
+    select: SelectConfig = SelectConfig()
+    write: WriteConfig = WriteConfig()
+    report: ReportConfig = ReportConfig()
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over everything in the recipe but its description."""
+        return fingerprint(self.model_dump(mode="json", exclude={"description"}))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that ship with the package, by name."""
+    return {path.stem: path for path in sorted((asset_dir("pipelines") / "recipes").glob("*.yaml"))}
+
+
+def _find(recipe: str | Path) -> Path:
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise FineeduError(f"no recipe file at {path}")
+        return path
+    shipped = shipped_recipes()
+    if str(recipe) not in shipped:
+        raise FineeduError(f"no recipe {str(recipe)!r}: shipped are {', '.join(shipped)}; or give the path of a .yaml file")
+    return shipped[str(recipe)]
+
+
+def _override(raw: dict[str, Any], setting: str) -> None:
+    """Apply one ``key.key=value``; the value is read as YAML."""
+    key, sign, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not sign or not all(parts):
+        raise FineeduError(f"--set {setting}: expected key=value, e.g. --set extract.backend=resiliparse")
+    # Rule names may hold dots: select.rules.<everything else> is one key.
+    if parts[:2] == ["select", "rules"] and len(parts) > 2:
+        parts = ["select", "rules", ".".join(parts[2:])]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise FineeduError(f"--set {setting}: the value is not valid YAML") from error
+    node = raw
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise FineeduError(f"--set {setting}: {part!r} holds no settings")
+        node = child
+    if value is None and parts[:2] == ["select", "rules"]:
+        node.pop(parts[-1], None)  # an empty value takes the rule out
+    else:
+        node[parts[-1]] = value
+
+
+def _line_of(root: yaml.Node | None, location: tuple[int | str, ...]) -> int | None:
+    """Return the line, counted from 1, of the deepest part of a location that the file holds."""
+    node, line = root, None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((key, value) for key, value in node.value if key.value == part), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+class RecipeSource:
+    """A parsed recipe with its origin, to name the file and line of what is wrong in it."""
+
+    def __init__(self, recipe: Recipe, path: Path, node: yaml.Node | None) -> None:
+        self.recipe = recipe
+        self.path = path
+        self._node = node
+
+    def error(self, location: tuple[int | str, ...], message: str) -> FineeduError:
+        """Return an error that names file, line and key."""
+        return _located(self.path, self._node, location, message)
+
+
+def _located(path: Path, node: yaml.Node | None, location: tuple[int | str, ...], message: str) -> FineeduError:
+    line = _line_of(node, location)
+    key = ".".join(str(part) for part in location)
+    return FineeduError(f"{path}{f':{line}' if line else ''}: {key}: {message}" if key else f"{path}: {message}")
+
+
+def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> RecipeSource:
+    """Load a shipped recipe by name or any by path, apply overrides, and check it.
+
+    Args:
+        recipe: ``edu``, ``fineweb``, ``minimal``, or the path of a YAML file.
+        overrides: ``key.key=value`` strings.
+
+    Raises:
+        FineeduError: no such recipe, not YAML, an unknown key or a bad value; names file, line and key.
+    """
+    path = _find(recipe)
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FineeduError(f"cannot read the recipe {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict):
+        raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    raw.setdefault("name", path.stem)
+    for setting in overrides or []:
+        _override(raw, setting)
+    try:
+        return RecipeSource(Recipe.model_validate(raw), path, node)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = tuple(part for part in first["loc"])
+        message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        if message == "unknown key":
+            message += _suggest(location)
+        raise _located(path, node, location, message) from error
+
+
+def _suggest(location: tuple[int | str, ...]) -> str:
+    """List the keys that are known where an unknown one stands."""
+    model: Any = Recipe
+    for part in location[:-1]:
+        found = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = found.annotation if found is not None else None
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return f"; known are {', '.join(model.model_fields)}"
+    return ""
