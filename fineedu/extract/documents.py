@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,9 +16,9 @@ import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.extract.archive import Archive, Record
-from fineedu.extract.inputs import Source
 from fineedu.extract.language import identify
 from fineedu.extract.sandbox import Extracted, Sandbox, SandboxLimits
+from fineedu.job import Source
 from fineedu.recipe import ExtractConfig
 from fineedu.store import BATCH_ROWS, TableWriter, atomic_open
 
@@ -38,8 +39,11 @@ SCHEMA: dict[str, pl.DataType] = {
     "title": pl.String(),
     "published": pl.String(),
     "offset": pl.UInt64(),
+    "text_bytes": pl.UInt32(),
     "text": pl.String(),
 }
+
+_ROW_SCHEMA = {name: dtype for name, dtype in SCHEMA.items() if name not in ("language", "language_score", "text_bytes")}
 
 
 def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
@@ -105,6 +109,8 @@ class DocumentReader:
         self.records: Counter[str] = Counter()
         #: reason to pages without a document
         self.dropped: Counter[str] = Counter()
+        #: share of the archive that has been read, 0 to 1
+        self.read = 0.0
         #: records that hold, or should hold, a page
         self.pages = 0
 
@@ -119,8 +125,9 @@ class DocumentReader:
                 archive = Archive(stream, int(self._config.page_mb * 1e6), self._source.start, self._source.end)
                 rows = self._rows(archive)
                 while batch := list(islice(rows, BATCH_ROWS)):
-                    frame = pl.DataFrame(batch, schema={k: v for k, v in SCHEMA.items() if not k.startswith("language")})
-                    yield frame.with_columns(identify(frame["text"])).select(list(SCHEMA))
+                    frame = pl.DataFrame(batch, schema=_ROW_SCHEMA)
+                    size = frame["text"].str.len_bytes().alias("text_bytes")
+                    yield frame.with_columns(identify(frame["text"])).with_columns(size).select(list(SCHEMA))
                 self.records.update(archive.counts.records)
                 self.dropped.update(archive.counts.dropped)
                 self.pages += archive.counts.dropped.total()
@@ -140,13 +147,14 @@ class DocumentReader:
         for page in _sandbox(_limits(self._config)).extract(pages()):
             record = waiting.pop(0)
             self.pages += 1
+            self.read = self._source.share_read(record.offset)
             if page.reason is None:
                 yield _row(record, page, self._dump)
             else:
                 self.dropped[page.reason] += 1
 
 
-def write_documents(path: Any, source: Source, dump: str, config: ExtractConfig, mark: str, progress: Any) -> None:
+def write_documents(path: Path, source: Source, dump: str, config: ExtractConfig, mark: str, progress: Callable[[DocumentReader], None]) -> None:
     """Extract one archive into one documents shard.
 
     Args:
@@ -155,14 +163,14 @@ def write_documents(path: Any, source: Source, dump: str, config: ExtractConfig,
         dump: its dump.
         config: extraction settings.
         mark: fingerprint of the making, from :meth:`fineedu.store.Store.claim`.
-        progress: called with (pages so far, drops by reason) after every batch.
+        progress: called with the reader after every batch.
     """
     reader = DocumentReader(source, dump, config)
     with atomic_open(path) as stream:
         writer = TableWriter(stream, SCHEMA)
         for batch in reader:
             writer.write(batch)
-            progress(reader.pages, reader.dropped)
+            progress(reader)
         facts = {
             "fingerprint": mark,
             "source": source.as_json(),

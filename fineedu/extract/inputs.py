@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import fsspec
 from fsspec.core import url_to_fs
 
 from fineedu.errors import FineeduError
+from fineedu.job import Source
 from fineedu.store import Shard
 
 #: Common Crawl's own address; ``FINEEDU_COMMON_CRAWL`` in the environment names a mirror.
@@ -19,20 +19,6 @@ COMMON_CRAWL = "https://data.commoncrawl.org"
 _ARCHIVES = (".warc", ".warc.gz", ".warc.zst", ".wet", ".wet.gz", ".arc", ".arc.gz")
 _DUMP = re.compile(r"CC-MAIN-\d{4}-\d{2}(?!\d)")
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One archive, or a byte range of it: what becomes one documents shard."""
-
-    url: str
-    size: int | None
-    start: int = 0
-    end: int | None = None
-
-    def as_json(self) -> dict[str, str | int | None]:
-        """Return the fields, for manifests and fingerprints."""
-        return {"url": self.url, "size": self.size, "start": self.start, "end": self.end}
 
 
 def _extra_for(protocol: str) -> str:

@@ -1,0 +1,95 @@
+"""One run as its tasks see it: what to make of which inputs, where; and how far it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fineedu.recipe import Recipe
+from fineedu.store import Shard, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One archive, or a byte range of it: what becomes one documents shard."""
+
+    url: str
+    size: int | None
+    start: int = 0
+    end: int | None = None
+
+    def as_json(self) -> dict[str, str | int | None]:
+        """Return the fields, for manifests and fingerprints."""
+        return {"url": self.url, "size": self.size, "start": self.start, "end": self.end}
+
+    @property
+    def length(self) -> int:
+        """Bytes of the archive that this source covers; 0 where the size is unknown."""
+        return (self.end or self.size or self.start) - self.start
+
+    def share_read(self, offset: int) -> float:
+        """Return the share of this source that lies before an offset in its archive, 0 to 1."""
+        return min(max((offset - self.start) / self.length, 0.0), 1.0) if self.length else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every task of a run is told. Travels to workers on any engine."""
+
+    store: Store
+    run_id: str
+    recipe: Recipe
+    shards: Mapping[Shard, Source]
+    #: ``documents`` and each family's name to the fingerprint of its making
+    marks: Mapping[str, str]
+
+    def share(self, rank: int, world_size: int) -> list[Shard]:
+        """Return the shards of one task."""
+        return list(self.shards)[rank::world_size]
+
+    @property
+    def progress_folder(self) -> Path:
+        """Folder of the progress notes: one small file a shard, which any machine that sees the folder can read."""
+        return self.store.run(self.run_id) / "progress"
+
+    def note(self, shard: Shard, read: float, pages: int, dropped: Mapping[str, int]) -> None:
+        """Leave word of how far a shard is.
+
+        Args:
+            shard: the shard.
+            read: share of it that is done, 0 to 1.
+            pages: pages so far.
+            dropped: drop reasons so far.
+        """
+        path = self.progress_folder / f"{shard.dump}-{shard.index:05d}.json"
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"read": read, "pages": pages, "dropped": dict(dropped)}))
+        temporary.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, summed over its shards."""
+
+    read: float
+    pages: int
+    dropped: Counter[str]
+
+
+def read_progress(job: Job) -> Progress:
+    """Sum the notes of all shards; shards are weighed by their bytes."""
+    pages, dropped, done = 0, Counter[str](), 0.0
+    weights = {f"{shard.dump}-{shard.index:05d}": max(source.length, 1) for shard, source in job.shards.items()}
+    for path in job.progress_folder.glob("*.json"):
+        try:
+            note = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue  # being replaced at this moment
+        pages += note["pages"]
+        dropped.update(note["dropped"])
+        done += weights.get(path.stem, 0) * note["read"]
+    return Progress(done / max(sum(weights.values()), 1), pages, dropped)

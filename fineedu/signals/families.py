@@ -1,0 +1,64 @@
+"""The signal families by name, as recipes write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from fineedu.errors import FineeduError
+from fineedu.signals.base import SignalFamily
+
+#: name in recipes to the class; imported when asked for, so that a family's libraries load only where it is used
+FAMILIES = {
+    "heuristics": "fineedu.signals.heuristics:HeuristicSignals",
+    "url": "fineedu.signals.url:UrlSignals",
+    "edu": "fineedu.signals.edu:EduSignals",
+    "phrases": "fineedu.signals.phrases:PhraseSignals",
+    "exact": "fineedu.signals.exact:ExactSignals",
+}
+
+
+def make_family(name: str, settings: dict[str, Any]) -> SignalFamily:
+    """Construct a family by its name.
+
+    Raises:
+        FineeduError: no such family, or settings that it does not take.
+    """
+    if name not in FAMILIES:
+        raise FineeduError(f"no signal family {name!r}: known are {', '.join(FAMILIES)}")
+    module, _, attribute = FAMILIES[name].partition(":")
+    try:
+        family: SignalFamily = getattr(import_module(module), attribute)(**settings)
+    except TypeError as error:
+        raise FineeduError(f"signal family {name!r}: {str(error).partition('__init__() ')[2] or error}") from error
+    return family
+
+
+def parse_entry(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Return name and settings of a recipe's entry, ``edu`` or ``{edu: {model: ...}}``.
+
+    Raises:
+        FineeduError: a mapping with other than one name.
+    """
+    if isinstance(entry, str):
+        return entry, {}
+    if len(entry) != 1:
+        raise FineeduError("expected one family name, or one name with its settings")
+    ((name, settings),) = entry.items()
+    return name, dict(settings or {})
+
+
+def signal_columns(families: Sequence[SignalFamily]) -> dict[str, str]:
+    """Return column name to family name.
+
+    Raises:
+        FineeduError: two families give the same column.
+    """
+    owners: dict[str, str] = {}
+    for family in families:
+        for column in family.schema:
+            if column in owners:
+                raise FineeduError(f"signal families {owners[column]!r} and {family.name!r} both give {column!r}")
+            owners[column] = family.name
+    return owners
