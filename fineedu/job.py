@@ -36,16 +36,30 @@ class Source:
         return min(max((offset - self.start) / self.length, 0.0), 1.0) if self.length else 0.0
 
 
-@dataclass(frozen=True, slots=True)
 class Job:
-    """What every task of a run is told. Travels to workers on any engine."""
+    """What every task of a run is told. Travels to workers on any engine.
 
-    store: Store
-    run_id: str
-    recipe: Recipe
-    shards: Mapping[Shard, Source]
-    #: ``documents`` and each family's name to the fingerprint of its making
-    marks: Mapping[str, str]
+    Not a dataclass: datatrove writes those out field by field into its own log, and a dump has 90,000 shards.
+
+    Args:
+        store: where everything goes.
+        run_id: name of the run.
+        recipe: what to do.
+        shards: every shard, with what it is made of.
+        marks: ``documents`` and each family's name to the fingerprint of its making.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, recipe: Recipe, shards: Mapping[Shard, Source], marks: Mapping[str, str]
+    ) -> None:
+        self.store = store
+        self.run_id = run_id
+        self.recipe = recipe
+        self.shards = dict(shards)
+        self.marks = dict(marks)
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} of {len(self.shards)} shards"
 
     def share(self, rank: int, world_size: int) -> list[Shard]:
         """Return the shards of one task."""
@@ -56,18 +70,19 @@ class Job:
         """Folder of the progress notes: one small file a shard, which any machine that sees the folder can read."""
         return self.store.run(self.run_id) / "progress"
 
-    def note(self, shard: Shard, read: float, pages: int, dropped: Mapping[str, int]) -> None:
+    def note(self, shard: Shard, done: float, pages: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Leave word of how far a shard is.
 
         Args:
             shard: the shard.
-            read: share of it that is done, 0 to 1.
+            done: share of its work that is done, 0 to 1.
             pages: pages so far.
+            kept: documents kept so far.
             dropped: drop reasons so far.
         """
         path = self.progress_folder / f"{shard.dump}-{shard.index:05d}.json"
         temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"read": read, "pages": pages, "dropped": dict(dropped)}))
+        temporary.write_text(json.dumps({"done": done, "pages": pages, "kept": kept, "dropped": dict(dropped)}))
         temporary.replace(path)
 
 
@@ -75,14 +90,16 @@ class Job:
 class Progress:
     """How far a run is, summed over its shards."""
 
-    read: float
+    #: share of the run's work, 0 to 1
+    done: float
     pages: int
+    kept: int
     dropped: Counter[str]
 
 
 def read_progress(job: Job) -> Progress:
     """Sum the notes of all shards; shards are weighed by their bytes."""
-    pages, dropped, done = 0, Counter[str](), 0.0
+    pages, kept, dropped, done = 0, 0, Counter[str](), 0.0
     weights = {f"{shard.dump}-{shard.index:05d}": max(source.length, 1) for shard, source in job.shards.items()}
     for path in job.progress_folder.glob("*.json"):
         try:
@@ -90,6 +107,7 @@ def read_progress(job: Job) -> Progress:
         except (OSError, ValueError):
             continue  # being replaced at this moment
         pages += note["pages"]
+        kept += note["kept"]
         dropped.update(note["dropped"])
-        done += weights.get(path.stem, 0) * note["read"]
-    return Progress(done / max(sum(weights.values()), 1), pages, dropped)
+        done += weights.get(path.stem, 0) * note["done"]
+    return Progress(done / max(sum(weights.values()), 1), pages, kept, dropped)

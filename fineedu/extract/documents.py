@@ -20,7 +20,7 @@ from fineedu.extract.language import identify
 from fineedu.extract.sandbox import Extracted, Sandbox, SandboxLimits
 from fineedu.job import Source
 from fineedu.recipe import ExtractConfig
-from fineedu.store import BATCH_ROWS, TableWriter, atomic_open
+from fineedu.store import BATCH_ROWS, TableWriter, atomic_open, read_facts
 
 #: Raised whenever the same archive would give other documents.
 _VERSION = 1
@@ -181,3 +181,18 @@ def write_documents(path: Path, source: Source, dump: str, config: ExtractConfig
         }
         writer.close(facts)
 
+
+
+def extraction_counts(path: Path, source: Source) -> tuple[int, dict[str, int]]:
+    """Return pages and drops of a shard that is there.
+
+    Raises:
+        FineeduError: the shard was made from another archive.
+    """
+    facts = read_facts(path)
+    if facts["source"] != source.as_json():
+        raise FineeduError(
+            f"{path} was made from {facts['source']['url']}, not from {source.url}: "
+            "the inputs have changed order or size; take another --output"
+        )
+    return facts["pages"], facts["dropped"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -33,7 +33,6 @@ def write_signals(
     targets: Mapping[str, Path],
     families: Sequence[SignalFamily],
     marks: Mapping[str, str],
-    progress: Callable[[int], None],
 ) -> None:
     """Measure one documents shard.
 
@@ -42,7 +41,6 @@ def write_signals(
         targets: family name to the signals shard to write.
         families: the families to compute.
         marks: family name to fingerprint.
-        progress: called with the documents so far after every batch.
     """
     columns = sorted({"id"}.union(*(family.inputs for family in families)))
     with ExitStack() as stack:
@@ -53,6 +51,5 @@ def write_signals(
         for batch in read_batches(documents, columns):
             for family in families:
                 writers[family.name].write(measure(family, batch).insert_column(0, batch["id"]))
-            progress(next(iter(writers.values())).rows)
         for family in families:
             writers[family.name].close({"fingerprint": marks[family.name]})
