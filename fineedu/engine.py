@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from copy import deepcopy
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,10 +44,54 @@ def silence_console() -> None:
     logger.remove()
 
 
-class _QuietLocal(LocalPipelineExecutor):  # type: ignore[misc]
+def _start_worker() -> None:
+    """Set a worker process up: it ends with its parent, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed run must not leave workers writing behind the next one. 1 is PR_SET_PDEATHSIG (Linux).
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's local executor on the standard library's process pool.
+
+    datatrove's own waits for ever for a worker that the kernel killed for want of memory, and leaves its manager
+    process behind when it is killed itself; this one notices the first and has none of the second.
+    """
+
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         silence_console()  # here, because it must happen in the worker's process
         return super()._run_for_rank(rank, local_rank, node_rank)
+
+    def run(self) -> None:
+        """Run all ranks.
+
+        Raises:
+            FineeduError: a worker was killed; or whatever a task raised.
+        """
+        if self.workers == 1:
+            pipeline = self.pipeline
+            for rank in range(self.tasks):
+                self.pipeline = deepcopy(pipeline)  # each rank has its own statistics
+                self._run_for_rank(rank)
+            return
+        # Each worker's share of the processors: 16 workers with 16 Polars threads each are slower than with one.
+        os.environ["POLARS_MAX_THREADS"] = str(max(default_workers() // self.workers, 1))
+        pool = ProcessPoolExecutor(self.workers, get_context("forkserver"), initializer=_start_worker)
+        try:
+            for future in as_completed([pool.submit(self._run_for_rank, rank) for rank in range(self.tasks)]):
+                future.result()
+        except BrokenProcessPool as error:
+            raise FineeduError(
+                "a worker process was killed, most likely for want of memory: run the same command again with fewer "
+                "--workers; it resumes"
+            ) from error
+        except BaseException:
+            for worker in list((pool._processes or {}).values()):
+                worker.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _ray_executor(steps: list[PipelineStep], tasks: int, workers: int, logs: str) -> Any:
@@ -80,7 +131,7 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
     if engine == "ray":
         executor = _ray_executor(list(steps), tasks, workers, str(logs))
     else:
-        executor = _QuietLocal(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
+        executor = LocalEngine(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
     for mark in (logs / "completions").glob("*"):
         mark.unlink()
     executor.run()

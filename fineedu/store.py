@@ -223,7 +223,8 @@ class Store:
             raise FineeduError(f"cannot write to the output folder {self.root}: {error.strerror}") from error
         with stream:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # A POSIX lock belongs to this process alone: no forked child can keep it when we are killed.
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise FineeduError(f"another run is writing to {self.root}: wait for it, or take another --output") from error
             for leftover in self.root.rglob(f"{_TEMPORARY}*"):
