@@ -35,14 +35,12 @@ class ExtractShards(PipelineStep):  # type: ignore[misc]
         for shard in job.share(rank, world_size):
             path, mark = job.store.documents(shard), job.marks["documents"]
             if not is_made(path, mark):
-                write_documents(
-                    path,
-                    job.shards[shard],
-                    shard.dump,
-                    job.recipe.extract,
-                    mark,
-                    lambda reader, shard=shard: job.note(shard, _SHARE * reader.read, reader.pages, 0, reader.dropped),
-                )
+
+                def note(reader: DocumentReader, shard: Shard = shard) -> None:
+                    job.note(shard, _SHARE * reader.read, reader.pages, 0, reader.dropped)
+
+                with self.track_time("shard"):
+                    write_documents(path, job.shards[shard], shard.dump, job.recipe.extract, mark, note)
             pages, dropped = extraction_counts(path, job.shards[shard])
             job.note(shard, _SHARE, pages, 0, dropped)
             yield shard

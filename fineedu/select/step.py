@@ -36,7 +36,8 @@ class DecideShards(PipelineStep):  # type: ignore[misc]
         mark = fingerprint([job.recipe.select.model_dump(), dict(job.marks)])
         for shard in data:
             if not is_made(job.store.decisions(job.run_id, shard), mark):
-                decide(job.store, job.run_id, shard, rules, self.owners, mark)
+                with self.track_time("shard"):
+                    decide(job.store, job.run_id, shard, rules, self.owners, mark)
             documents, chosen = (read_facts(path) for path in (job.store.documents(shard), job.store.decisions(job.run_id, shard)))
             job.note(shard, 1.0, documents["pages"], chosen["kept"], documents["dropped"] | chosen["reasons"])
             yield shard
@@ -60,7 +61,8 @@ class WriteCorpus(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[CorpusFile]:
         """Yield each file of this rank, once it is there."""
         for file in self.files[rank::world_size]:
-            write_corpus_file(self.job.store, self.job.run_id, file, self.owners, self.schema, self.job.recipe.write)
+            with self.track_time("file"):
+                write_corpus_file(self.job.store, self.job.run_id, file, self.owners, self.schema, self.job.recipe.write)
             yield file
 
 

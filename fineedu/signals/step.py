@@ -34,7 +34,8 @@ class MeasureShards(PipelineStep):  # type: ignore[misc]
             targets = {family.name: store.signals(family.name, shard) for family in self.families}
             missing = [family for family in self.families if not is_made(targets[family.name], marks[family.name])]
             if missing:
-                write_signals(store.documents(shard), targets, missing, marks)
+                with self.track_time("shard"):
+                    write_signals(store.documents(shard), targets, missing, marks)
             yield shard
 
 
