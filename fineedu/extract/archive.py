@@ -161,8 +161,10 @@ class Archive:
                 position = find_record(self._stream, position + 1)
 
     def _page(self, record: Any) -> Record | None:
-        kind = record.record_type
-        self.counts.records[str(record.headers.get("WARC-Type", "unknown")).lower()[:20]] += 1
+        kind, name = record.record_type, record.headers.get("WARC-Type")
+        if not name or "Content-Length" not in record.headers:  # its header broke off
+            return self._drop("damaged_record")
+        self.counts.records[name.lower()[:20]] += 1
         if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
             return None
         expected = record.content_length
