@@ -98,7 +98,11 @@ def run(
     def watch(job: Any) -> AbstractContextManager[None]:
         return show_progress(job, progress.value, err)
 
-    result = execute(plan, tasks=tasks, workers=workers, engine=engine.value, watch=watch)
+    try:
+        result = execute(plan, tasks=tasks, workers=workers, engine=engine.value, watch=watch)
+    except KeyboardInterrupt:
+        err.print("stopped; run the same command again to go on from here", highlight=False)
+        raise typer.Exit(130) from None
     _print_result(result)
 
 
@@ -246,9 +250,6 @@ def main() -> None:
     except FineeduError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("stopped; run the same command again to go on from here", highlight=False)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
 

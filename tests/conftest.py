@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.archives import html_page, numbered_pages, response, write_warc
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,3 +22,33 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder} (set FINEEDU_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small archives: 60 English pages, one in German, one empty, one image."""
+    folder = tmp_path_factory.mktemp("crawl")
+    german = "Die Pflanze nutzt das Licht der Sonne, um aus Wasser und Kohlendioxid Zucker herzustellen. " * 4
+    extra = [
+        response(html_page(german), "http://schule.example/blatt"),
+        response(b"", "http://school.example/nothing"),
+        response(b"\xff\xd8", "http://school.example/leaf.jpg", headers="Content-Type: image/jpeg"),
+    ]
+    for n in range(3):
+        records = numbered_pages(20, f"host{n}.example") + (extra if n == 1 else [])
+        write_warc(folder / f"part-{n}.warc.gz", records)
+    return folder
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run the command as a user does, in a process of its own."""
+
+    def call(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fineedu", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240, **options)  # type: ignore[call-overload, no-any-return]
+
+    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -60,7 +61,9 @@ def _limits(config: ExtractConfig) -> SandboxLimits:
 @cache
 def _sandbox(limits: SandboxLimits) -> Sandbox:
     """One child per worker process: starting it costs 0.7 s, and it ends when the worker closes its stdin."""
-    return Sandbox(limits)
+    sandbox = Sandbox(limits)
+    atexit.register(sandbox.close)
+    return sandbox
 
 
 def _host(url: str) -> str | None:
