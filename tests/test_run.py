@@ -146,22 +146,22 @@ def test_disk_full_is_one_clear_error(crawl: Path, tmp_path: Path, monkeypatch: 
     assert tree_digest(tmp_path / "out") == tree_digest(tmp_path / "again")
 
 
-def start(crawl: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(crawl: Path, output: Path, *more: str, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "fineedu", "run", "minimal", "-i", str(crawl), "-o", str(output), *more]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def test_two_runs_on_one_folder(crawl: Path, tmp_path: Path) -> None:
     plan = plan_run("minimal", inputs=[str(crawl)], output=tmp_path)
     with plan.job.store.lock():
-        other = start(crawl, tmp_path)
+        other = start(crawl, tmp_path, stderr=subprocess.PIPE)
         message = other.communicate()[1].decode()
     assert other.returncode == 2
     assert "another run is writing to" in message
 
 
 def test_ctrl_c_stops_cleanly_and_resumes(crawl: Path, tmp_path: Path) -> None:
-    child = start(crawl, tmp_path / "out", "--workers", "2")
+    child = start(crawl, tmp_path / "out", "--workers", "2", stderr=subprocess.PIPE)
     while not list((tmp_path / "out").glob("runs/*/logs/shards/logs/*")):
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)

@@ -1,0 +1,46 @@
+"""How the kernels are compiled: numba, cached on disk wherever that is possible."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _sources_digest() -> str:
+    """Digest of every kernel source file.
+
+    Numba invalidates a cached kernel when its own file changes, not when a kernel that it calls from another
+    file does. The digest goes into the cached file's name, so an edit anywhere compiles everything anew.
+    """
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+_DIGEST = _sources_digest()
+
+
+def inner(function: Function) -> Function:
+    """Compile a function that only other kernels call; it is cached as part of them."""
+    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function that Python calls, and cache the machine code on disk.
+
+    Numba writes to ``$NUMBA_CACHE_DIR``, else to ``__pycache__`` beside this file, else to the user's cache
+    folder; files are renamed into place, so several processes may compile at once. Where none of the three
+    can be written, every process compiles for itself (some seconds) and nothing fails.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_DIGEST}"
+    try:
+        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # "cannot cache function: no locator available"
+        return inner(function)
