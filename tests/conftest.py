@@ -8,9 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.archives import html_page, numbered_pages, response, write_warc
+
+# Examples are the same in every run; the first one of a process pays for compiled kernels and loaded models.
+hypothesis.settings.register_profile("fineedu", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("fineedu")
 
 ROOT = Path(__file__).resolve().parent.parent
 
