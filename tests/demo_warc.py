@@ -84,7 +84,9 @@ def load_pages() -> list[Page]:
             slug, _, matter = head.partition("\n")
             if slug.strip() in raw:
                 raise ValueError(f"{path.name}: the slug {slug!r} is used twice")
-            raw[slug.strip()] = {**yaml.safe_load(matter), "body": body.strip("\n")}
+            fields = yaml.safe_load(matter)
+            fields["date"] = f"{fields['date']:%Y-%m-%dT%H:%M:%SZ}"
+            raw[slug.strip()] = {**fields, "body": body.strip("\n")}
     for fields in raw.values():
         if base := fields.get("like"):
             fields["body"] = _edited(raw[base]["body"], fields.get("edits", []), fields["url"])
