@@ -333,9 +333,12 @@ def uncompressed() -> bytes:
     return warcinfo("plain.warc", [("software", "fixtures")]) + good(1) + good(2) + good(3)
 
 
-@hostile(2, 3)
+@hostile(2, 4)
 def uncompressed_with_damage() -> bytes:
-    """No compression, and a record's length 200 too long: only the next `WARC/` line tells where to go on."""
+    """No compression, and page 3's length 200 too long, into page 2: only a `WARC/` line helps.
+
+    Pages 1 and 4 must come; page 3 is whole but its length is not, and page 2 is found by looking back.
+    """
     block = http_response(html(3))
     return good(1) + warc_record(block, uri(3), length=len(block) + 200) + good(2) + good(4)
 
