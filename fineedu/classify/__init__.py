@@ -1,1 +1,1 @@
-"""Stage: classify."""
+"""Classifiers: bundles of weights, text preparation and evidence; training; honest metrics."""

@@ -1,1 +1,1 @@
-"""Stage: report."""
+"""A run on one page: counts, charts, samples, borderline documents."""
