@@ -1,85 +1,121 @@
 from __future__ import annotations
 
 import re
-import time
-from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from fineedu.errors import FineeduError
-from fineedu.signals.measure import measure
-from fineedu.signals.phrases import PhraseSignals, load_lexicon
+from fineedu.signals.phrases import PhraseSignals
 
-FAMILY = PhraseSignals()
-
-
-def count(*texts: str | None) -> list[dict[str, int | None]]:
-    return measure(FAMILY, pl.DataFrame({"text": pl.Series(texts, dtype=pl.String)})).to_dicts()
-
-
-def test_columns() -> None:
-    assert list(FAMILY.schema) == [
-        "proxy_delve", "proxy_as_a_large_language_model", "proxy_its_important_to_note", "proxy_rich_tapestry",
-        "proxy_intertwined", "proxy_certainly", "proxy_dive_into", "proxy_total",
-    ]  # fmt: skip
+COLUMNS = (
+    "proxy_delve", "proxy_as_a_large_language_model", "proxy_its_important_to_note", "proxy_rich_tapestry",
+    "proxy_intertwined", "proxy_certainly", "proxy_dive_into", "proxy_total",
+)  # fmt: skip
+PHRASES = ("delve", "as a large language model", "it's important to note", "rich tapestry", "intertwined",
+           "certainly!", "dive into")  # fmt: skip
 
 
-def test_case_boundaries_quotes_and_spaces() -> None:
-    (found,) = count("Delve, DELVE! delves undelve delve's\nIt’s  important\nto note. Certainly! uncertainly! certainly. dive into intodive into")
-    assert found == {
-        "proxy_delve": 3, "proxy_as_a_large_language_model": 0, "proxy_its_important_to_note": 1, "proxy_rich_tapestry": 0,
-        "proxy_intertwined": 0, "proxy_certainly": 1, "proxy_dive_into": 1, "proxy_total": 6,
-    }  # fmt: skip
+def counts(texts, lexicon="fineweb-proxy") -> list[dict]:
+    return (
+        PhraseSignals(lexicon)
+        .compute(pl.DataFrame({"text": list(texts)}, schema={"text": pl.String}))
+        .to_dicts()
+    )
 
 
-def test_missing_empty_and_neighbours() -> None:
-    found = count("we dive", "into it", None, "", "delve", "delve")
-    assert [row["proxy_total"] for row in found] == [0, 0, None, 0, 1, 1]
+def expected(text: str) -> dict[str, int]:
+    """Counts by regular expression; lower-casing only ASCII keeps positions."""
+    plain = "".join(c.lower() if c.isascii() else c for c in text.replace("’", "'"))
+    found = [
+        len(re.findall(rf"(?<!\w){re.escape(phrase)}" + ("" if phrase.endswith("!") else r"(?!\w)"), plain))
+        for phrase in PHRASES
+    ]
+    return dict(zip(COLUMNS, [*found, sum(found)], strict=True))
 
 
-words = st.lists(st.sampled_from([*load_lexicon("fineweb-proxy")[1], "delves", "a", "é", "'", "’", "!", ".", " ", "\n", "\u00a0", "_", "9", "İ", "ﬁ"]), max_size=12).map("".join)
+@pytest.mark.parametrize(
+    ("text", "column", "count"),
+    [
+        (
+            "We delve. DELVE, Delve; delves delved redelve _delve delve_ delve2 delveé édelve",
+            "proxy_delve",
+            3,
+        ),
+        ("delve delve-delve", "proxy_delve", 3),
+        ("It's important to note and it’s important to note", "proxy_its_important_to_note", 2),
+        ("Certainly! Certainly. certainly!!", "proxy_certainly", 2),
+        ("uncertainly! certainly!x", "proxy_certainly", 1),
+        ("dive  into dive\ninto", "proxy_dive_into", 0),
+        ("字delve", "proxy_delve", 0),
+        ("…delve…", "proxy_delve", 1),
+    ],
+)
+def test_phrases_count_at_word_boundaries(text, column, count):
+    (row,) = counts([text])
+    assert row[column] == row["proxy_total"] == count
 
 
-@given(st.lists(words | st.text(max_size=20), max_size=6))
-def test_agrees_with_a_regular_expression(texts: list[str]) -> None:
-    expected = []
-    for text in texts:
-        # Polars lowers and splits whitespace as Unicode says; the reference must read the same characters.
-        flat = re.sub(r"\s+", " ", re.sub("[’‘ʼ＇]", "'", pl.Series([text]).str.to_lowercase()[0]))
-        flat = pl.Series([flat]).str.replace_all(r"\s+", " ")[0]
-        expected.append(
-            [
-                len(re.findall(rf"(?<![a-z0-9_\x80-\U0010ffff]){re.escape(phrase)}" + (r"(?![a-z0-9_\x80-\U0010ffff])" if phrase[-1].isalnum() else ""), flat))
-                for phrase in load_lexicon("fineweb-proxy")[1]
-            ]
-        )
-    assert [list(row.values())[:-1] for row in count(*texts)] == expected
+def test_a_phrase_does_not_run_from_one_document_into_the_next():
+    rows = counts(["del", "ve", "x", "delve", "delve", "", None, "dive ", "into"])
+    assert [row["proxy_delve"] for row in rows] == [0, 0, 0, 1, 1, 0, None, 0, 0]
+    assert [row["proxy_dive_into"] for row in rows] == [0, 0, 0, 0, 0, 0, None, 0, 0]
 
 
-def test_mistakes(tmp_path: Path) -> None:
-    with pytest.raises(FineeduError, match="shipped are fineweb-proxy"):
-        PhraseSignals("nonsense")
-    path = tmp_path / "mine.yaml"
-    path.write_text("prefix: x\nphrases: []\n")
-    with pytest.raises(FineeduError, match="at least one phrase"):
+PIECES = st.sampled_from(
+    [*PHRASES, "it’s important to note", "DELVE", "s", "_", "é", " ", "-", "!", "\n", "字", "9", "dive"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=12).map("".join), min_size=1, max_size=5))
+def test_counts_equal_those_of_a_regular_expression(texts):
+    assert counts(texts) == [expected(text) for text in texts]
+
+
+def test_slices_and_chunks_count_alike():
+    frame = pl.DataFrame({"text": [f"delve {'into delve ' * k}" for k in range(30)]})
+    whole = PhraseSignals().compute(frame)
+    chunked = pl.concat([frame[:3], frame[3:19], frame[19:]], rechunk=False)
+    assert_frame_equal(PhraseSignals().compute(chunked), whole)
+    assert_frame_equal(PhraseSignals().compute(frame[11:17]), whole[11:17])
+
+
+def test_schema_and_fingerprint_name_the_lexicon(tmp_path):
+    family = PhraseSignals()
+    assert tuple(family.schema) == COLUMNS
+    assert family.compute(pl.DataFrame({"text": []}, schema={"text": pl.String})).schema == family.schema
+    other = tmp_path / "mine.yaml"
+    other.write_text("prefix: my\nphrases: [he's he’s, a, aa]\n", encoding="utf-8")
+    assert PhraseSignals(str(other)).fingerprint != family.fingerprint
+    (row,) = counts(["a aa he’s he's"], str(other))
+    assert row == {"my_hes_hes": 1, "my_a": 1, "my_aa": 1, "my_total": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("phrases: [a]", "prefix"), ("prefix: p\nphrases: []", "phrases"),
+        ("prefix: p\nphrases: [a, A]", "share"),
+        ("prefix: [", "YAML"), ("prefix: p\nphrases: [ü]", "ASCII"), ("- a", "prefix"),
+    ],
+)  # fmt: skip
+def test_a_malformed_lexicon_is_named(tmp_path, content, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(FineeduError, match=message) as error:
         PhraseSignals(str(path))
+    assert str(path) in str(error.value)
 
 
-def test_own_lexicon_has_its_own_fingerprint(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("prefix: own\nphrases: [river bank, bank]\n")
-    family = PhraseSignals(str(path))
-    assert family.fingerprint != FAMILY.fingerprint
-    found = measure(family, pl.DataFrame({"text": ["The river bank, a bank."]})).to_dicts()
-    assert found == [{"own_river_bank": 1, "own_bank": 2, "own_total": 3}]
+def test_an_unknown_lexicon_lists_the_known_ones():
+    with pytest.raises(FineeduError, match="fineweb-proxy"):
+        PhraseSignals("nothing-like-it")
 
 
-def test_speed_is_that_of_a_native_library() -> None:
-    texts = pl.DataFrame({"text": ["The lesson went on about rivers, and it's important to note the bank. " * 50] * 512})
-    measure(FAMILY, texts)
-    started = time.perf_counter()
-    measure(FAMILY, texts)
-    assert 512 * 3500 / (time.perf_counter() - started) > 20e6  # a Python loop does 17 MB/s on a quiet machine
+def test_a_frame_without_text_is_an_error():
+    with pytest.raises(FineeduError, match="text"):
+        PhraseSignals().compute(pl.DataFrame({"body": ["x"]}))

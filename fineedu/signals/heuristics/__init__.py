@@ -1,4 +1,4 @@
-"""The measurements behind the Gopher, C4 and FineWeb filters."""
+"""Gopher, C4 and FineWeb heuristics as signals."""
 
 from fineedu.signals.heuristics.family import HeuristicSignals
 

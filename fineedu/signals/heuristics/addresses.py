@@ -23,14 +23,14 @@ def _after_scheme(points: Any, classes: Any, lo: int, hi: int) -> int:
         ):  # fmt: skip
             break
         i += 1
-    if i - lo >= 2 and i + 2 < hi and points[i] == ord(":"):
-        if points[i + 1] == ord("/") and points[i + 2] == ord("/"):
-            return i + 3
-    return -1
+    if i - lo < 2 or i + 2 >= hi:
+        return -1
+    slashes = points[i + 1] == ord("/") and points[i + 2] == ord("/")
+    return i + 3 if points[i] == ord(":") and slashes else -1
 
 
 @inner
-def _ends_well(points: Any, classes: Any, i: int, hi: int) -> bool:
+def _ends_well(points: Any, classes: Any, i: int, hi: int) -> Any:
     """Whether nothing, a port or a path follows the host that ends at ``i``."""
     if i < hi and points[i] == ord(":"):
         i += 1
@@ -43,7 +43,7 @@ def _ends_well(points: Any, classes: Any, i: int, hi: int) -> bool:
 
 
 @inner
-def _is_label(points: Any, start: int, end: int) -> bool:
+def _is_label(points: Any, start: int, end: int) -> Any:
     """Whether a part of a host name has 1 to 64 characters and no hyphen or underscore at its ends."""
     if not 1 <= end - start <= _LONGEST_LABEL:
         return False
@@ -111,7 +111,7 @@ def is_address(points: Any, classes: Any, lo: int, hi: int) -> bool:
     start = _after_scheme(points, classes, lo, hi)
     if start >= 0 and _is_host(points, classes, start, hi):
         return True
-    for i in range(lo + 1, hi - 1):
-        if points[i] == ord("@") and _is_host(points, classes, i + 1, hi):
-            return True
-    return False
+    i = lo + 1
+    while i < hi and not (points[i] == ord("@") and _is_host(points, classes, i + 1, hi)):
+        i += 1
+    return i < hi

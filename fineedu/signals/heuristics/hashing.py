@@ -1,8 +1,8 @@
 """The 64-bit string hash of the kernels and the table that looks it up.
 
 A string's hash is the polynomial ``sum((code_point + OFFSET) * BASE**k) mod 2**64``; the hash of a
-concatenation follows from its parts: ``hash(a + b) = hash(a) * BASE**len(b) + hash(b)``. That is what makes ten
-lengths of n-grams cost one multiplication each. Two different strings are taken for equal with a
+concatenation follows from its parts: ``hash(a + b) = hash(a) * BASE**len(b) + hash(b)``. That is what makes
+ten lengths of n-grams cost one multiplication each. Two different strings are taken for equal with a
 probability of about 2**-64 per pair; a text would have to be built on purpose to see it.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fineedu.signals.heuristics.compiled import inner
 
@@ -48,3 +49,25 @@ def find(keys: Any, values: Any, key: Any) -> Any:
             return values[slot]
         slot = (slot + _ONE) & mask
     return values[slot]
+
+
+@inner
+def power(exponent: int, small: Any) -> Any:
+    """``BASE ** exponent``; ``small`` lists the first of them."""
+    if exponent < small.shape[0]:
+        return small[exponent]
+    result = _ONE
+    square = BASE
+    while exponent > 0:
+        if exponent & 1:
+            result *= square
+        square *= square
+        exponent >>= 1
+    return result
+
+
+def small_powers(count: int = 256) -> npt.NDArray[np.uint64]:
+    """Return ``BASE ** k`` for the first ``count`` exponents."""
+    found = np.full(count, BASE)
+    found[0] = _ONE
+    return np.multiply.accumulate(found)

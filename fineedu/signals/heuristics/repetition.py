@@ -1,8 +1,4 @@
-"""Kernels for the repetition of lines, paragraphs and word n-grams within one text (Gopher, Rae et al. 2021, A1.1).
-
-A set of strings is an open-addressing table of their 64-bit hashes. The tables are shared by all texts of a batch:
-a slot belongs to the current set where its stamp is the current one, so nothing is ever cleared.
-"""
+"""Kernels that count repeated n-grams of a document (Gopher, arXiv:2112.11446, table A1)."""
 
 from __future__ import annotations
 
@@ -11,157 +7,154 @@ from typing import Any
 import numpy as np
 
 from fineedu.signals.heuristics.compiled import inner
-from fineedu.signals.heuristics.hashing import BASE, OFFSET, spread
+from fineedu.signals.heuristics.hashing import power, spread
 
-_ZERO = np.uint64(0)
+_FREE = np.uint64(0)
 _ONE = np.uint64(1)
-_SPACE = np.uint64(32)
-_NEWLINE = 10
+_TUPLE_SALT = np.uint64(0xD6E8FEB86659FD93)
+WINDOW = 16
 
 
 @inner
-def find_slot(keys: Any, stamps: Any, stamp: int, mask: Any, key: Any) -> Any:
-    """Return the slot of a key, or the free one where it belongs."""
-    slot = spread(key) & mask
-    while stamps[slot] == stamp and keys[slot] != key:
-        slot = (slot + _ONE) & mask
-    return slot
-
-
-@inner
-def table_mask(items: int) -> Any:
-    """Return the mask of a table that is half full at most."""
+def table_size(items: int) -> int:
+    """Slots of a hash table for so many items: a power of two, at most half full."""
     size = 16
     while size < 2 * items:
         size *= 2
-    return np.uint64(size - 1)
+    return size
 
 
 @inner
-def count_duplicates(
-    points: Any, start: int, end: int, shortest: int, keys: Any, stamps: Any, stamp: int
-) -> tuple[int, int, int]:
-    """Split ``points[start:end]`` at runs of ``shortest`` or more line feeds and count repeated parts.
+def seen_before(table: Any, key: Any) -> bool:
+    """Whether ``key`` is in the set; it is afterwards."""
+    key = spread(key) | _ONE
+    mask = np.uint64(table.shape[0] - 1)
+    slot = (key >> _ONE) & mask
+    while table[slot] != _FREE:
+        if table[slot] == key:
+            return True
+        slot = (slot + _ONE) & mask
+    table[slot] = key
+    return False
 
-    Returns:
-        Parts, repeated parts, and characters in the repeated ones.
+
+@inner
+def _count(table: Any, counts: Any, key: Any) -> Any:
+    """Slot of ``key`` after counting it once more."""
+    key = spread(key) | _ONE
+    mask = np.uint64(table.shape[0] - 1)
+    slot = (key >> _ONE) & mask
+    while table[slot] != _FREE and table[slot] != key:
+        slot = (slot + _ONE) & mask
+    if table[slot] == _FREE:
+        table[slot] = key
+        counts[slot] = 0
+    counts[slot] += 1
+    return np.int64(slot)
+
+
+@inner
+def _tuple_key(hashes: Any, start: int, n: int) -> Any:
+    """Hash of n words as a tuple: "ab c" and "a bc" differ."""
+    key = spread(hashes[start])
+    for i in range(start + 1, start + n):
+        key = key * _TUPLE_SALT + spread(hashes[i])
+    return key
+
+
+@inner
+def _top_characters(
+    hashes: Any, n: int, ends: Any, count: int, table: Any, slots: Any, candidates: Any
+) -> Any:  # fmt: skip
+    """Characters of all occurrences of the most frequent n-gram, words joined by one space.
+
+    Among equally frequent n-grams the one that occurs first counts, as in ``Counter.most_common(1)``. An
+    n-gram can only repeat where its first n-1 words do: ``candidates`` says where, and is narrowed for n+1.
     """
-    mask = table_mask(_parts(points, start, end, shortest))
-    parts = 0
-    repeated = 0
-    characters = 0
-    i = start
-    while i <= end:
-        value = _ZERO
-        first = i
-        stop = end
-        following = end + 1
-        while i < end:
-            if points[i] == _NEWLINE:
-                run = i
-                while run < end and points[run] == _NEWLINE:
-                    run += 1
-                if run - i >= shortest:
-                    stop = i
-                    following = run
-                    break
-            value = value * BASE + np.uint64(points[i]) + OFFSET
-            i += 1
-        parts += 1
-        slot = find_slot(keys, stamps, stamp, mask, value)
-        if stamps[slot] == stamp:
-            repeated += 1
-            characters += stop - first
-        else:
-            stamps[slot] = stamp
-            keys[slot] = value
-        i = following
-    return parts, repeated, characters
+    if count < n:
+        return 0
+    table[:] = _FREE
+    counts = slots[count:]
+    best = 1
+    first = 0
+    for i in range(count - n + 1):
+        if candidates[i]:
+            slots[i] = _count(table, counts, _tuple_key(hashes, i, n))
+    for i in range(count - n + 1):
+        if candidates[i]:
+            times = counts[slots[i]]
+            candidates[i] = times > 1
+            if times > best:
+                best = times
+                first = i
+    return (ends[first + n] - ends[first] + n - 1) * best
 
 
 @inner
-def _parts(points: Any, start: int, end: int, shortest: int) -> int:
-    """Return an upper bound of the parts: line feeds, and one."""
-    found = 1
-    for i in range(start, end):
-        if points[i] == _NEWLINE:
-            found += 1
-    return found
+def _span_key(stream: Any, start: int, end: int, powers: Any) -> Any:
+    """Hash of characters ``start`` to ``end`` of the words written without spaces."""
+    return stream[end] - stream[start] * power(end - start, powers)
 
 
 @inner
-def hash_words(points: Any, spans: Any, words: int, hashes: Any, powers: Any) -> None:
-    """Fill in each word's hash, and BASE to the power of its length."""
-    for w in range(words):
-        value = _ZERO
-        power = _ONE
-        for i in range(spans[w, 0], spans[w, 1]):
-            value = value * BASE + np.uint64(points[i]) + OFFSET
-            power *= BASE
-        hashes[w] = value
-        powers[w] = power
+def _mark_repeated_windows(
+    stream: Any, ends: Any, count: int, powers: Any, table: Any, slots: Any, marks: Any
+) -> None:  # fmt: skip
+    """Mark the words whose next ``WINDOW`` characters (without spaces) stand after another word too.
+
+    An n-gram of at least that length can only repeat at a marked word, which spares most look-ups.
+    """
+    table[:] = _FREE
+    counts = slots[count:]
+    for i in range(count):
+        if ends[i] + WINDOW <= ends[count]:
+            slots[i] = _count(table, counts, _span_key(stream, ends[i], ends[i] + WINDOW, powers))
+    for i in range(count):
+        marks[i] = ends[i] + WINDOW <= ends[count] and counts[slots[i]] > 1
 
 
 @inner
-def top_n_gram(
-    n: int, words: int, spans: Any, hashes: Any, powers: Any, grams: Any, counts: Any, slots: Any,
-    keys: Any, stamps: Any, stamp: int,
+def _duplicate_characters(
+    stream: Any, n: int, ends: Any, count: int, powers: Any, table: Any, marks: Any
 ) -> int:  # fmt: skip
-    """Return occurrences times length of the most frequent n-gram, words joined by spaces; 0 without any.
+    """Characters in n-grams that occurred before; a counted n-gram is stepped over as a whole.
 
-    Of several as frequent ones the first counts, as in ``collections.Counter.most_common``. ``grams`` holds the
-    (n-1)-grams on entry and the n-grams on return.
+    The n-grams are compared without the spaces, so "ab c" repeats "a bc".
     """
-    total = words - n + 1
-    mask = table_mask(total)
-    best = 0
-    for i in range(total):
-        last = i + n - 1
-        grams[i] = (grams[i] * BASE + _SPACE + OFFSET) * powers[last] + hashes[last]
-        slot = find_slot(keys, stamps, stamp, mask, grams[i])
-        if stamps[slot] != stamp:
-            stamps[slot] = stamp
-            keys[slot] = grams[i]
-            counts[slot] = 0
-        counts[slot] += 1
-        slots[i] = slot
-        best = max(best, counts[slot])
-    for i in range(total):
-        if counts[slots[i]] == best:
-            length = n - 1
-            for w in range(i, i + n):
-                length += spans[w, 1] - spans[w, 0]
-            return best * length
-    return 0
-
-
-@inner
-def duplicate_n_grams(
-    n: int, words: int, ends: Any, grams: Any, keys: Any, stamps: Any, stamp: int
-) -> int:
-    """Return the characters in n-grams that were seen before; after one that was, the search goes on behind it.
-
-    ``grams`` are hashes of the n words joined without spaces, ``ends[w]`` the characters of all words before w.
-    """
-    total = words - n + 1
-    mask = table_mask(max(total, 1))
+    table[:] = _FREE
     repeated = 0
     i = 0
-    while i < total:
-        slot = find_slot(keys, stamps, stamp, mask, grams[i])
-        if stamps[slot] == stamp:
-            repeated += ends[i + n] - ends[i]
+    while i < count - n + 1:
+        length = ends[i + n] - ends[i]
+        if (marks[i] or length < WINDOW) and seen_before(
+            table, _span_key(stream, ends[i], ends[i + n], powers)
+        ):
+            repeated += length
             i += n
         else:
-            stamps[slot] = stamp
-            keys[slot] = grams[i]
             i += 1
     return repeated
 
 
 @inner
-def extend_grams(n: int, words: int, hashes: Any, powers: Any, grams: Any) -> None:
-    """Turn (n-1)-grams, joined without spaces, into n-grams."""
-    for i in range(words - n + 1):
-        last = i + n - 1
-        grams[i] = grams[i] * powers[last] + hashes[last]
+def repeated_ngrams(hashes: Any, stream: Any, ends: Any, count: int, powers: Any, out: Any) -> None:
+    """Fill ``out`` with top 2-4-gram and duplicate 5-10-gram characters.
+
+    Args:
+        hashes: hash of every word.
+        stream: hash of all words' characters up to each character.
+        ends: (count + 1,) the words' bounds in ``stream``.
+        count: number of words.
+        powers: see ``hashing.small_powers``.
+        out: nine numbers of characters.
+    """
+    if count < 2:
+        return
+    table = np.empty(table_size(count), np.uint64)
+    slots = np.empty(count + table.shape[0], np.int32)
+    marks = np.ones(count, np.bool_)
+    for n in range(2, 5):
+        out[n - 2] = _top_characters(hashes, n, ends, count, table, slots, marks)
+    _mark_repeated_windows(stream, ends, count, powers, table, slots, marks)
+    for n in range(5, 11):
+        out[n - 2] = _duplicate_characters(stream, n, ends, count, powers, table, marks)

@@ -1,7 +1,8 @@
 """Kernels that split a text into words, in one pass over its characters.
 
-The steps are those of spaCy's English tokenizer: cut at whitespace, take known chunks ("don't", "e.g.", ":-)") as
-they are listed, split punctuation off both ends, leave addresses whole, split the rest at inner marks, and
+The steps are those of spaCy's English tokenizer: cut at whitespace, take known chunks ("don't", "e.g.",
+":-)") as they are listed, split punctuation off both ends, leave addresses whole, split the rest at inner "
+"marks, and
 put split-off marks together again where they make up a listed chunk.
 """
 
@@ -15,7 +16,13 @@ from fineedu.signals.heuristics.addresses import is_address
 from fineedu.signals.heuristics.affixes import infix_length, prefix_length, suffix_length
 from fineedu.signals.heuristics.characters import COMPLEX, INFIX, SPACE
 from fineedu.signals.heuristics.compiled import inner
-from fineedu.signals.heuristics.exceptions import IS_LISTED, LONGEST_LISTED, PIECE_BITS, PIECE_MASK
+from fineedu.signals.heuristics.exceptions import (
+    ENDS_SHIFT,
+    IS_LISTED,
+    LONGEST_LISTED,
+    PIECE_BITS,
+    PIECE_MASK,
+)
 from fineedu.signals.heuristics.hashing import BASE, OFFSET, find, hash_span
 
 _NO_VALUE = np.uint64(0)
@@ -32,14 +39,14 @@ def _listed(points: Any, lo: int, hi: int, keys: Any, values: Any) -> Any:
 
 
 @inner
-def _emit(spans: Any, count: int, start: int, end: int) -> int:
+def _emit(spans: Any, count: int, start: Any, end: Any) -> int:
     spans[count, 0] = start
     spans[count, 1] = end
     return count + 1
 
 
 @inner
-def _emit_pieces(spans: Any, count: int, start: int, entry: Any) -> int:
+def _emit_pieces(spans: Any, count: int, start: Any, entry: Any) -> int:
     """Append the pieces of a listed chunk."""
     pieces = entry & PIECE_MASK
     while pieces != _NO_VALUE:
@@ -75,14 +82,43 @@ def _emit_middle(points: Any, classes: Any, lo: int, hi: int, spans: Any, count:
 
 
 @inner
+def _rejoin(points: Any, keys: Any, values: Any, spans: Any, first: int, count: int) -> int:
+    """Replace neighbouring words that make up a listed chunk (":" and ")"), the longest from the left."""
+    kept = first
+    i = first
+    while i < count:
+        entry = _NO_VALUE
+        stop = i
+        ends = _NO_VALUE
+        for j in range(i, min(count, i + LONGEST_LISTED)):
+            length = spans[j, 1] - spans[i, 0]
+            if length > LONGEST_LISTED:
+                break
+            ends |= np.uint64(1) << np.uint64(length - 1)
+            if j > i:
+                value = _listed(points, spans[i, 0], spans[j, 1], keys, values)
+                if value != _NO_VALUE and value >> ENDS_SHIFT == ends:
+                    entry = value
+                    stop = j
+        if entry == _NO_VALUE:
+            kept = _emit(spans, kept, spans[i, 0], spans[i, 1])
+            i += 1
+        else:
+            kept = _emit_pieces(spans, kept, spans[i, 0], entry)
+            i = stop + 1
+    return kept
+
+
+@inner
 def _split_chunk(
-    points: Any, classes: Any, lo: int, hi: int, keys: Any, values: Any, spans: Any, stack: Any, first: int
-) -> int:
+    points: Any, classes: Any, lo: int, hi: int,
+    keys: Any, values: Any, spans: Any, stack: Any, first: int,
+) -> int:  # fmt: skip
     """Append the words of one chunk; ``stack`` holds the starts of the suffixes, outermost first."""
     count = first
     end = hi
     suffixes = 0
-    entry = _listed(points, lo, hi, keys, values)
+    entry = _NO_VALUE  # the whole chunk is not listed: the caller looked
     while lo < hi and entry == _NO_VALUE:
         before = prefix_length(points, classes, lo, hi)
         if before > 0 and lo + before < hi:
@@ -114,7 +150,8 @@ def _split_chunk(
         suffixes -= 1
         stop = end if suffixes == 0 else stack[suffixes - 1]
         count = _emit(spans, count, stack[suffixes], stop)
-    return count
+    # two words are the whole chunk again, which was looked up first
+    return _rejoin(points, keys, values, spans, first, count) if count > first + 2 else count
 
 
 @inner
@@ -149,12 +186,15 @@ def split_words(
             seen |= classes[i]
             value = value * BASE + np.uint64(points[i]) + OFFSET
             i += 1
-        if seen & COMPLEX:
-            count = _split_chunk(points, classes, chunk, i, keys, values, spans, stack, count)
-            continue
-        entry = find(keys, values, value) if i - chunk <= LONGEST_LISTED else _NO_VALUE
+        entry = _NO_VALUE
+        if i - chunk <= LONGEST_LISTED:
+            entry = find(keys, values, value)
         if entry & IS_LISTED != _NO_VALUE:
             count = _emit_pieces(spans, count, chunk, entry)
+        elif seen & COMPLEX:
+            count = _split_chunk(
+                points, classes, chunk, i, keys, values, spans, stack, count
+            )  # fmt: skip
         else:
             count = _emit(spans, count, chunk, i)
     return count
