@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fineedu.classify.bundle import load_bundle
+from fineedu.classify.metrics import evaluate
+from fineedu.errors import FineeduError
+
+LEARNED = "cell plant light energy water experiment explain example number equation history war empire sentence verb".split()
+SOLD = "price cart shipping discount login click offer sale deal buy shop store coupon brand".split()
+PLAIN = "the and of to in is on that for with as was at by it be this have from".split()
+
+
+def document(chance: random.Random, score: int) -> str:
+    words = [chance.choice(LEARNED if chance.random() < 0.05 + score / 6 else SOLD if chance.random() < 0.5 else PLAIN) for _ in range(80)]
+    return " ".join(words)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    chance = random.Random(3)
+    for name, count in (("target", 240), ("second", 120), ("other", 400)):
+        rows = []
+        for n in range(count):
+            score = chance.choice([0, 1, 1, 1, 2, 2, 3, 4])
+            rows.append({"id": f"{name if name == 'other' else 'doc'}-{n}", "text": document(chance, score), "score": score})
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "train.yaml").write_text(
+        "name: tiny\nlabels: {target: target.jsonl.gz, second: second.jsonl.gz}\nunlabelled: other.jsonl.gz\n"
+        "teacher: {word: 1.0}\nstudent: {dim: 8, epoch: 5, lr: 0.5, minCount: 1, bucket: 1000, step: 0.5}\nfolds: 3\n"
+    )
+    return tmp_path
+
+
+def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
+    fasttext = pytest.importorskip("fasttext")
+    if not hasattr(fasttext, "train_supervised"):
+        pytest.skip("the installed fasttext can only predict: pip install --force-reinstall --no-deps fasttext-community")
+    from fineedu.classify.train_fasttext import train
+
+    first, second = (train(data / "train.yaml", data, None, data / name) for name in "ab")
+    assert first.weights_sha256 == second.weights_sha256
+    assert (data / "a" / "bundle.json").read_bytes() == (data / "b" / "bundle.json").read_bytes()
+    assert first.metrics["cross_validated"]["spearman"]["value"] > 0.5
+    card = (data / "a" / "card.md").read_text()
+    assert f"n = {first.metrics['cross_validated']['n']}" in card
+    lesson, shop = load_bundle(data / "a").score(pl.Series([" ".join(LEARNED * 5), " ".join(SOLD * 5)]))
+    assert lesson > shop + 1
+
+
+def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fasttext
+
+    from fineedu.classify.train_fasttext import require_training
+
+    monkeypatch.delattr(fasttext, "train_supervised", raising=False)
+    with pytest.raises(FineeduError, match="fasttext-community"):
+        require_training()
+
+
+def test_metrics_on_a_known_table() -> None:
+    truth = np.array([0.0] * 50 + [2.0] * 30 + [3.0] * 20)
+    score = truth.copy()
+    score[:10], score[-10:] = 3.0, 1.0  # ten false and ten missed positives at 3
+    found = evaluate(truth, score)
+    assert found["positives"] == {"3": 20, "2": 50}
+    assert found["precision_3"]["value"] == found["recall_3"]["value"] == found["positive_f1_3"]["value"] == 0.5
+    assert found["macro_f1_3"]["value"] == pytest.approx((0.5 + 0.875) / 2)
+    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in found.values() if isinstance(entry, dict) and "low" in entry)
+
+
+def test_bootstrap_interval_covers() -> None:
+    # 100 samples of a known population: the 95 % interval of the recall holds its true value nearly always.
+    chance, hits = np.random.default_rng(5), 0
+    for seed in range(40):
+        truth = chance.choice([1.0, 3.0], 300, p=[0.6, 0.4])
+        score = np.where(truth == 3, np.where(chance.random(300) < 0.7, 4.0, 1.0), 1.0)
+        interval = evaluate(truth, score, seed)["recall_3"]
+        hits += interval["low"] <= 0.7 <= interval["high"]
+    assert hits >= 34
