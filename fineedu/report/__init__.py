@@ -1,1 +1,1 @@
-"""A run on one page: counts, charts, samples, borderline documents."""
+"""Stage: report. One HTML file that shows what a run kept, what it dropped, and why."""

@@ -1,91 +1,243 @@
-"""The report: one HTML file without scripts, that asks nothing of the network."""
+"""The report of a run: one HTML file that needs nothing beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import yaml
+from markupsafe import Markup
 
 from fineedu.job import Job
-from fineedu.report.charts import length_chart, score_chart, share_chart
-from fineedu.report.collect import collect
+from fineedu.report import display
+from fineedu.report.bounds import Bound
+from fineedu.report.charts import histogram
+from fineedu.report.collect import Figures, Plan, collect, plan_report
+from fineedu.report.samples import Card, Cards
 from fineedu.store import atomic_open
 
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "–"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+_HERE = Path(__file__).resolve().parent
+_LANGUAGES, _SITES, _PHRASES, _INPUTS = 12, 10, 12, 20
 
 
-def _clean(text: str) -> str:
-    """Replace control and direction characters, which escaping leaves alone and browsers obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture with its words."""
+
+    name: str
+    svg: Markup
+    note: str
 
 
-def _rule_rows(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    counts = manifest["counts"]
-    rows = []
-    for name, sql in manifest["recipe"]["select"]["rules"].items():
-        fails, missing = counts["reasons"].get(name, 0), counts["reasons"].get(f"{name}:missing", 0)
-        alone = counts["only_reason"].get(name, 0) + counts["only_reason"].get(f"{name}:missing", 0)
-        rows.append({"name": name, "sql": sql, "fails": fails, "missing": missing, "alone": alone})
-    return rows
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Sample documents of one fate."""
+
+    #: drop reason; empty for kept documents
+    reason: str
+    documents: int
+    cards: list[Card]
 
 
-def _funnel(counts: dict[str, Any]) -> list[dict[str, Any]]:
-    steps = [("pages in the archives", counts["pages"]), ("documents with text", counts["documents"]), ("kept", counts["kept"])]
-    first = max(steps[0][1], 1)
-    return [
-        {"name": name, "count": count, "share": _share(count, steps[n - 1][1]) if n else "", "width": 100 * count / first}
-        for n, (name, count) in enumerate(steps)
-    ]
+@dataclass(frozen=True, slots=True)
+class Borderline:
+    """A document beside the bound that decides over it."""
+
+    bound: Bound
+    kept: bool
+    value: str
+    card: Card
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "clean": display.clean,
+        "count": display.count,
+        "megabytes": display.megabytes,
+        "sign": display.sign,
+        "value": display.value,
+    }
+    environment.globals |= {"share": display.share}
+    return environment
 
 
 def write_report(
-    path: Path, job: Job, schema: Mapping[str, pl.DataType], owners: Mapping[str, str], manifest: dict[str, Any]
+    path: Path,
+    job: Job,
+    schema: Mapping[str, pl.DataType],
+    owners: Mapping[str, str],
+    manifest: dict[str, Any],
 ) -> Path:
-    """Write the report of a finished run. Equal runs give equal bytes.
+    """Write the report of a run whose documents, signals and decisions are all there.
+
+    The same store and manifest give the same bytes: no times, no chance.
 
     Args:
-        path: where it goes.
+        path: where the HTML file goes.
         job: the run.
-        schema: columns of documents and signals.
+        schema: columns of documents and signals, with their types.
         owners: signal column to its family.
-        manifest: the run's manifest.
+        manifest: the run's manifest; its counts are the report's counts.
 
     Returns:
         ``path``.
+
+    Raises:
+        FineeduError: a shard is missing or damaged, or the file cannot be written.
     """
-    findings = collect(job, schema, owners)
-    several = len({dump for dump, _ in findings.dumps}) > 1
-    charts = [
-        ("Educational score", score_chart(findings)),
-        ("Length of text", length_chart(findings)),
-        ("Languages", share_chart(findings.languages, "Documents by language, kept and dropped")),
-        ("Registered domains", share_chart(findings.hosts, "Documents by registered domain, kept and dropped")),
-        ("Dumps", share_chart(findings.dumps, "Documents by dump, kept and dropped", 40) if several else None),
-    ]
-    environment = Environment(
-        loader=PackageLoader("fineedu.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"share": _share, "value": _value, "clean": _clean}
-    page = environment.get_template("page.html.j2").render(
-        manifest=manifest,
-        counts=manifest["counts"],
-        funnel=_funnel(manifest["counts"]),
-        rules=_rule_rows(manifest),
-        charts=[(title, svg) for title, svg in charts if svg],
-        findings=findings,
-        inputs=list(manifest["inputs"].items()),
-    )
+    plan = plan_report(job, schema, owners)
+    figures = collect(job, plan)
+    cards = Cards(job, owners, plan.rules, plan.scores[:1])
+    shown = _totals(job, plan, figures, manifest) | _documents(figures, cards, manifest["counts"])
+    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
+    page = _environment().get_template("template.html.j2").render(shown, manifest=manifest, style=style)
     with atomic_open(path) as stream:
         stream.write(page.encode("utf-8", "replace"))
     return path
+
+
+def _totals(job: Job, plan: Plan, figures: Figures, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of the run as a whole."""
+    counts = manifest["counts"]
+    drawn = plan.scores if counts["documents"] else []
+    return {
+        "recipe": job.recipe,
+        "counts": counts,
+        "text_bytes": figures.text_bytes,
+        "rules": _rules(job, counts),
+        "scores": [_score_chart(column, figures, plan) for column in drawn],
+        "lengths": _length_chart(figures, plan) if counts["documents"] else None,
+        "languages": figures.languages.top(_LANGUAGES),
+        "dumps": figures.dumps.top(_LANGUAGES),
+        "sites": {by: figures.sites.top(_SITES, by) for by in ("documents", "kept")},
+        "sites_error": figures.sites.error,
+        "site_name": "registered domain" if plan.site == "registered_domain" else "host",
+        "duplicates": figures.duplicates.result(),
+        "phrases": _phrases(figures),
+        "bounds": plan.bounds,
+        "recipe_yaml": yaml.safe_dump(manifest["recipe"], sort_keys=False, allow_unicode=True, width=100),
+        "made_by": {part: list(_flat(made)) for part, made in manifest["made_by"].items()},
+        "inputs": list(manifest["inputs"].items())[:_INPUTS],
+    }
+
+
+def _documents(figures: Figures, cards: Cards, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the template shows of single documents."""
+    return {
+        "kept": _gallery(figures, cards, figures.reasons.KEPT, counts["kept"]),
+        "dropped": [_gallery(figures, cards, reason, number) for reason, number in counts["reasons"].items()],
+        "borderline": list(_borderline(figures, cards)),
+    }
+
+
+def _rules(job: Job, counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return name, SQL and counts of each rule; a missing value fails a rule too."""
+    reasons, alone = counts["reasons"], counts["only_reason"]
+    return [
+        {
+            "name": name,
+            "sql": sql,
+            "fail": reasons.get(name, 0) + reasons.get(f"{name}:missing", 0),
+            "missing": reasons.get(f"{name}:missing", 0),
+            "alone": alone.get(name, 0) + alone.get(f"{name}:missing", 0),
+        }
+        for name, sql in job.recipe.select.rules.items()
+    ]
+
+
+def _marks(bounds: Sequence[Bound], column: str) -> list[tuple[float, str]]:
+    return [
+        (bound.value, f"{bound.clause.rule}: {column} {display.sign(bound.op)} {display.value(bound.value)}")
+        for bound in bounds
+        if bound.column == column
+    ]
+
+
+def _threshold_note(marks: Sequence[tuple[float, str]]) -> str:
+    return f"Dashed: {'; '.join(told for _, told in marks)}." if marks else ""
+
+
+def _score_chart(column: str, figures: Figures, plan: Plan) -> Chart:
+    found, marks = figures.histograms[column], _marks(plan.bounds, column)
+    kept, dropped = (int(side) for side in found.counts.sum(axis=1))
+    total = display.count(kept + dropped)
+    notes = [f"{total} documents: {display.count(kept)} kept, {display.count(dropped)} dropped."]
+    if found.missing.sum():
+        notes.append(f"No value in {display.count(int(found.missing.sum()))} more.")
+    below, above = (int(beyond) for beyond in found.beyond)
+    if below or above:
+        beyond = [
+            f"{display.count(number)} {side}"
+            for number, side in ((below, "below"), (above, "above"))
+            if number
+        ]
+        notes.append(f"The outermost bars take in {' and '.join(beyond)} the axis.")
+    notes.append(_threshold_note(marks))
+    note = " ".join(filter(None, notes))
+    svg = histogram(
+        found.edges,
+        found.counts,
+        title=column,
+        label=f"Histogram of {column}. {note}",
+        marks=marks,
+        open_ends=(below > 0, above > 0),
+    )
+    return Chart(column, svg, note)
+
+
+def _length_chart(figures: Figures, plan: Plan) -> Chart:
+    edges, counts = figures.lengths.trimmed()
+    marks = _marks(plan.bounds, "text_bytes")
+    note = " ".join(
+        filter(None, ["Bytes of UTF-8 text, eight bins to a power of ten.", _threshold_note(marks)])
+    )
+    label = f"Histogram of text length. {note}"
+    svg = histogram(edges, counts, title="bytes of text", label=label, marks=marks, log=True)
+    return Chart("text length", svg, note)
+
+
+def _phrases(figures: Figures) -> list[tuple[str, list[int]]]:
+    """Return totals first, then the phrases with most hits before the cut."""
+    found = [
+        (name, numbers) for name, numbers in figures.phrases.items() if numbers[0] or name.endswith("_total")
+    ]
+    found.sort(key=lambda item: (not item[0].endswith("_total"), -item[1][0], item[0]))
+    return found[:_PHRASES]
+
+
+def _gallery(figures: Figures, cards: Cards, reason: str, documents: int) -> Gallery:
+    rule = reason.removesuffix(":missing")
+    return Gallery(
+        reason, documents, [cards.read(shard, row, rule) for shard, row in figures.reasons.of(reason)]
+    )
+
+
+def _borderline(figures: Figures, cards: Cards) -> Iterator[Borderline]:
+    for bound, kept, number, shard, row in figures.border.chosen():
+        # More digits than elsewhere: what lies just below 2.5 must not read 2.5.
+        yield Borderline(bound, kept, f"{number:,.7g}", cards.read(shard, row))
+
+
+def _flat(made: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings of a making as dotted names and short values."""
+    for name, found in made.items():
+        if isinstance(found, Mapping):
+            yield from _flat(found, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", display.clean(found, 120)
+
+
+__all__ = ["write_report"]

@@ -30,7 +30,6 @@ def test_lesson_beats_shop_on_the_scale() -> None:
 
 
 def test_line_ends_are_spaces() -> None:
-    assert score("one two\nthree", "one two three", "one two\r\n\r\n three ").ptp() == 0 if hasattr(np.ndarray, "ptp") else True
     first, second, third = score("one two\nthree", "one two three", "one two\r\n\r\n three ")
     assert first == second == third
 

@@ -83,6 +83,6 @@ def test_bootstrap_interval_covers() -> None:
     for seed in range(40):
         truth = chance.choice([1.0, 3.0], 300, p=[0.6, 0.4])
         score = np.where(truth == 3, np.where(chance.random(300) < 0.7, 4.0, 1.0), 1.0)
-        interval = evaluate(truth, score, seed)["recall_3"]
+        interval = evaluate(truth, score, seed, resamples=200)["recall_3"]
         hits += interval["low"] <= 0.7 <= interval["high"]
     assert hits >= 34
