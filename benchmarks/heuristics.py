@@ -93,20 +93,14 @@ def compare(texts: list[str], repeats: int) -> None:
         for name, peer in peers.items():
             seconds[name].append(clocked(lambda peer=peer: peer(texts)))
         seconds["fineedu"].append(clocked(lambda: run_ours(frame)) / OUR_ROUNDS)
-    print(
-        f"{len(texts)} documents, {megabytes:.2f} MB, {repeats} repeats; first call (compile or load) "
-        f"{first:.1f} s"
-    )
+    print(f"{len(texts)} documents, {megabytes:.2f} MB, {repeats} repeats; first call (compile or load) {first:.1f} s")
     print(f"{'':24}{'docs/s':>10}{'MB/s':>10}")
     for name, times in seconds.items():
         median = statistics.median(times)
         print(f"{name:24}{len(texts) / median:>10.0f}{megabytes / median:>10.2f}")
     for name in peers:
         ratios = [theirs / ours for theirs, ours in zip(seconds[name], seconds["fineedu"], strict=True)]
-        print(
-            f"fineedu to {name}: {statistics.median(ratios):.0f} times "
-            f"({min(ratios):.0f} to {max(ratios):.0f})"
-        )
+        print(f"fineedu to {name}: {statistics.median(ratios):.0f} times ({min(ratios):.0f} to {max(ratios):.0f})")
 
 
 def break_down(texts: list[str], repeats: int) -> None:
@@ -126,9 +120,7 @@ def break_down(texts: list[str], repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FINEEDU_DATA", "../shared/data")))

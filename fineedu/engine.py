@@ -70,7 +70,7 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
             FineeduError: a worker was killed; or whatever a task raised.
         """
         if self.workers == 1:
-            pipeline = self.pipeline
+            pipeline = list(self.pipeline)  # type: ignore[has-type]
             for rank in range(self.tasks):
                 self.pipeline = deepcopy(pipeline)  # each rank has its own statistics
                 self._run_for_rank(rank)
@@ -106,7 +106,9 @@ def _ray_executor(steps: list[PipelineStep], tasks: int, workers: int, logs: str
             ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
         except ConnectionError:
             ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return RayPipelineExecutor(steps, tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False, mem_per_cpu_gb=1)
+    return RayPipelineExecutor(
+        steps, tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False, mem_per_cpu_gb=1
+    )
 
 
 def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName, logs: Path) -> None:

@@ -50,7 +50,12 @@ class Job:
     """
 
     def __init__(
-        self, store: Store, run_id: str, recipe: Recipe, shards: Mapping[Shard, Source], marks: Mapping[str, str]
+        self,
+        store: Store,
+        run_id: str,
+        recipe: Recipe,
+        shards: Mapping[Shard, Source],
+        marks: Mapping[str, str],
     ) -> None:
         self.store = store
         self.run_id = run_id

@@ -12,7 +12,14 @@ from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +36,10 @@ _REASONS_SHOWN = 6
 def _reasons(state: State) -> Text:
     shown = [f"{reason} {count:,}" for reason, count in state.dropped.most_common(_REASONS_SHOWN)]
     more = len(state.dropped) - _REASONS_SHOWN
-    return Text("  dropped: " + (" · ".join(shown) + (f" · {more} more" if more > 0 else "") if shown else "none"), style="dim")
+    return Text(
+        "  dropped: " + (" · ".join(shown) + (f" · {more} more" if more > 0 else "") if shown else "none"),
+        style="dim",
+    )
 
 
 def _poll(job: Job, seconds: float, show: Callable[[State, float], None], stop: threading.Event) -> None:
@@ -56,12 +66,21 @@ def _lines(job: Job, as_json: bool) -> Callable[[State, float], None]:
         speed = state.pages / seconds if seconds else 0.0
         eta = seconds * (1 - state.done) / state.done if state.done else None
         if as_json:
-            fields = {"run": job.run_id, "done": round(state.done, 4), "pages": state.pages, "kept": state.kept}
-            fields |= {"pages_per_second": round(speed, 1), "eta_seconds": None if eta is None else round(eta)}
+            fields = {
+                "run": job.run_id,
+                "done": round(state.done, 4),
+                "pages": state.pages,
+                "kept": state.kept,
+            }
+            fields |= {
+                "pages_per_second": round(speed, 1),
+                "eta_seconds": None if eta is None else round(eta),
+            }
             line = json.dumps(fields | {"dropped": dict(state.dropped.most_common())})
         else:
             left = "?" if eta is None else f"{eta:.0f} s"
-            line = f"{state.done:6.1%}  {state.pages:,} pages  {speed:.0f}/s  kept {state.kept:,}  left {left} {_reasons(state).plain}"
+            line = f"{state.done:6.1%}  {state.pages:,} pages  {speed:.0f}/s  kept {state.kept:,}  left {left} "
+            line += _reasons(state).plain
         print(line, file=sys.stderr, flush=True)
 
     return show

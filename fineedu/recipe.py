@@ -98,7 +98,9 @@ def _find(recipe: str | Path) -> Path:
         return path
     shipped = shipped_recipes()
     if str(recipe) not in shipped:
-        raise FineeduError(f"no recipe {str(recipe)!r}: shipped are {', '.join(shipped)}; or give the path of a .yaml file")
+        raise FineeduError(
+            f"no recipe {str(recipe)!r}: shipped are {', '.join(shipped)}; or give the path of a .yaml file"
+        )
     return shipped[str(recipe)]
 
 

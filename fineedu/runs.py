@@ -97,7 +97,9 @@ def explain(run: FinishedRun, document_id: str) -> Explanation:
                 values = row.row(0, named=True)
                 kept, reasons = values.pop("keep"), values.pop("reasons")
                 return Explanation(shard, values, kept, reasons, rules.explain(row))
-    raise FineeduError(f"no document {document_id!r} in run {job.run_id} ({run.manifest['counts']['documents']} documents)")
+    raise FineeduError(
+        f"no document {document_id!r} in run {job.run_id} ({run.manifest['counts']['documents']} documents)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +132,23 @@ def _decisions(run: FinishedRun) -> pl.LazyFrame:
 def compare(first: FinishedRun, second: FinishedRun) -> Difference:
     """Compare two runs: settings, counts, and the documents that only one of them keeps."""
     parts = ("recipe", "made_by", "versions", "inputs")
-    old, new = ({k: v for part in parts for k, v in _flat(run.manifest[part], f"{part}.").items()} for run in (first, second))
-    settings = {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+    old, new = (
+        {k: v for part in parts for k, v in _flat(run.manifest[part], f"{part}.").items()} for run in (first, second)
+    )
+    settings = {
+        key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)
+    }
     counts = {
         key: (first.manifest["counts"][key], second.manifest["counts"][key])
         for key in ("pages", "documents", "kept", "kept_bytes")
     }
-    joined = _decisions(first).join(_decisions(second), on="id", how="full", suffix="_2", coalesce=True).with_columns(
-        pl.col("keep", "keep_2").fill_null(False),
-        pl.col("reasons", "reasons_2").fill_null(pl.lit(["not in this run"])),
+    joined = (
+        _decisions(first)
+        .join(_decisions(second), on="id", how="full", suffix="_2", coalesce=True)
+        .with_columns(
+            pl.col("keep", "keep_2").fill_null(False),
+            pl.col("reasons", "reasons_2").fill_null(pl.lit(["not in this run"])),
+        )
     )
     table = joined.filter(pl.col("keep") | pl.col("keep_2")).collect(engine="streaming")
 

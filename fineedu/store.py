@@ -71,7 +71,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise FineeduError(f"cannot write {path}: {error.strerror}. Mend that and run the same command again: it resumes.") from error
+        raise FineeduError(
+            f"cannot write {path}: {error.strerror}. Mend that and run the same command again: it resumes."
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -131,7 +133,9 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(metadata[_META_KEY])
         return facts
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise FineeduError(f"{path} is damaged or not a shard of fineedu ({type(error).__name__}): delete it and run again") from error
+        raise FineeduError(
+            f"{path} is damaged or not a shard of fineedu ({type(error).__name__}): delete it and run again"
+        ) from error
 
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
@@ -226,7 +230,9 @@ class Store:
                 # A POSIX lock belongs to this process alone: no forked child can keep it when we are killed.
                 fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise FineeduError(f"another run is writing to {self.root}: wait for it, or take another --output") from error
+                raise FineeduError(
+                    f"another run is writing to {self.root}: wait for it, or take another --output"
+                ) from error
             for leftover in self.root.rglob(f"{_TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
             yield
@@ -242,5 +248,7 @@ def is_made(path: Path, mark: str) -> bool:
         return False
     found = read_facts(path).get("fingerprint")
     if found != mark:
-        raise FineeduError(f"{path} was made by something else (fingerprint {found}, expected {mark}): delete it and run again")
+        raise FineeduError(
+            f"{path} was made by something else (fingerprint {found}, expected {mark}): delete it and run again"
+        )
     return True

@@ -17,7 +17,9 @@ PARAGRAPH = (
 def html_page(*paragraphs: str, title: str = "A page", head: str = "") -> bytes:
     """Return a page with a heading and paragraphs."""
     body = "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)
-    text = f"<html><head><title>{title}</title>{head}</head><body><article><h1>{title}</h1>{body}</article></body></html>"
+    text = (
+        f"<html><head><title>{title}</title>{head}</head><body><article><h1>{title}</h1>{body}</article></body></html>"
+    )
     return text.encode()
 
 
@@ -51,12 +53,17 @@ def write_warc(path: Path, records: Iterable[bytes]) -> Path:
 def numbered_pages(count: int, host: str = "school.example") -> list[bytes]:
     """Return records of pages that differ in their words and lengths."""
     return [
-        response(html_page(*[f"Lesson {n}, part {part}. {PARAGRAPH}" for part in range(1 + n % 4)]), f"http://{host}/{n}")
+        response(
+            html_page(*[f"Lesson {n}, part {part}. {PARAGRAPH}" for part in range(1 + n % 4)]),
+            f"http://{host}/{n}",
+        )
         for n in range(count)
     ]
 
 
-def tree_digest(folder: Path, *, without: tuple[str, ...] = ("logs", "progress", ".lock", "timings.json")) -> dict[str, bytes]:
+def tree_digest(
+    folder: Path, *, without: tuple[str, ...] = ("logs", "progress", ".lock", "timings.json")
+) -> dict[str, bytes]:
     """Return path to content of every file that must not depend on how a run went."""
     return {
         str(path.relative_to(folder)): path.read_bytes()

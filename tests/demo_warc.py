@@ -228,9 +228,7 @@ class Builder:
     @staticmethod
     def _request(page: Page, response: str) -> bytes:
         agent = ("User-Agent", "demo-crawler/1.0")
-        head = header_block(
-            f"GET {page.path} HTTP/1.1", [("Host", page.host), agent, ("Accept", "text/html")]
-        )
+        head = header_block(f"GET {page.path} HTTP/1.1", [("Host", page.host), agent, ("Accept", "text/html")])
         kind = "application/http; msgtype=request"
         identity = record_id(f"request {page.url}")
         extra = [("WARC-Concurrent-To", response)]

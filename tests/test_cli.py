@@ -56,7 +56,18 @@ def test_run_explain_diff_report(cli: Cli, crawl: Path, tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     last = json.loads(first.stderr.strip().splitlines()[-1])
     assert (last["done"], last["pages"]) == (1.0, 63)
-    second = cli("run", "minimal", "-i", crawl, "-o", "out", "--set", "select.rules.length=text_bytes >= 700", "--workers", "1")
+    second = cli(
+        "run",
+        "minimal",
+        "-i",
+        crawl,
+        "-o",
+        "out",
+        "--set",
+        "select.rules.length=text_bytes >= 700",
+        "--workers",
+        "1",
+    )
     runs = sorted(path.name for path in (tmp_path / "out/runs").iterdir())
     assert len(runs) == 2
     assert all(name in first.stdout + second.stdout for name in runs)

@@ -55,7 +55,11 @@ def test_unknown_key_is_named_with_its_line(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("text_bytes >= 250", "text_byts >= 250", ":7: select.rules.length: 'text_byts >= 250' names 'text_byts', which is no column; did you mean text_bytes"),
+        (
+            "text_bytes >= 250",
+            "text_byts >= 250",
+            ":7: select.rules.length: 'text_byts >= 250' names 'text_byts', which is no column; did you mean text_bytes",
+        ),
         ("language = 'en'", 'language = "en"', "a text value takes single quotes: 'en'"),
         ("text_bytes >= 250", "text_bytes >= ", "is no valid expression"),
         ("text_bytes >= 250", "text_bytes + 1", "gives"),
@@ -73,13 +77,17 @@ def test_mistakes_are_named(recipe: Path, old: str, new: str, expected: str) -> 
 
 
 def test_overrides(recipe: Path) -> None:
-    loaded = load_recipe(recipe, ["extract.backend=resiliparse", "select.rules.length=", "select.rules.a.b=text_bytes > 1"]).recipe
+    loaded = load_recipe(
+        recipe, ["extract.backend=resiliparse", "select.rules.length=", "select.rules.a.b=text_bytes > 1"]
+    ).recipe
     assert loaded.extract.backend == "resiliparse"
     assert loaded.select.rules == {"language": "language = 'en'", "a.b": "text_bytes > 1"}
     assert loaded.hash != load_recipe(recipe).recipe.hash
 
 
-@pytest.mark.parametrize("setting", ["extract.backend", "=1", "extract.backend.deep=1", "extract.backend=[", "nonsense=1"])
+@pytest.mark.parametrize(
+    "setting", ["extract.backend", "=1", "extract.backend.deep=1", "extract.backend=[", "nonsense=1"]
+)
 def test_bad_overrides(recipe: Path, setting: str) -> None:
     with pytest.raises(FineeduError):
         load_recipe(recipe, [setting])

@@ -21,7 +21,14 @@ from tests.archives import numbered_pages, tree_digest, write_warc
 LENGTH = "select.rules.length=text_bytes >= 700"
 
 
-def run(crawl: Path, output: Path, *overrides: str, workers: int = 1, tasks: int | None = None, **arguments: object):
+def run(
+    crawl: Path,
+    output: Path,
+    *overrides: str,
+    workers: int = 1,
+    tasks: int | None = None,
+    **arguments: object,
+):
     plan = plan_run("minimal", inputs=[str(crawl)], output=output, overrides=overrides, **arguments)  # type: ignore[arg-type]
     return execute(plan, workers=workers, tasks=tasks)
 
@@ -31,7 +38,9 @@ def test_counts_corpus_and_manifest_agree(crawl: Path, tmp_path: Path) -> None:
     assert (result.pages, result.documents) == (63, 61)
     corpus = pl.read_parquet(result.corpus / "**/*.parquet")
     documents = pl.read_parquet(tmp_path / "documents/**/*.parquet")
-    expected = documents.filter(pl.col("language") == "en", pl.col("language_score") >= 0.65, pl.col("text").str.len_bytes() >= 700)
+    expected = documents.filter(
+        pl.col("language") == "en", pl.col("language_score") >= 0.65, pl.col("text").str.len_bytes() >= 700
+    )
     assert corpus["id"].to_list() == expected["id"].to_list()
     assert result.kept == corpus.height > 10
     manifest = json.loads(result.manifest.read_text())
@@ -59,7 +68,11 @@ def test_second_run_only_looks(crawl: Path, tmp_path: Path) -> None:
 
 def test_another_cut_reuses_documents_and_signals(crawl: Path, tmp_path: Path) -> None:
     first = run(crawl, tmp_path)
-    made = {path: path.stat().st_mtime_ns for part in ("documents", "signals") for path in (tmp_path / part).rglob("*.parquet")}
+    made = {
+        path: path.stat().st_mtime_ns
+        for part in ("documents", "signals")
+        for path in (tmp_path / part).rglob("*.parquet")
+    }
     second = run(crawl, tmp_path, LENGTH)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert second.kept < first.kept
@@ -82,7 +95,9 @@ def test_corpus_files_are_cut_by_size_and_lose_nothing(crawl: Path, tmp_path: Pa
 def rows(path: Path) -> list[dict[str, object]]:
     if path.suffix == ".parquet":
         return pl.read_parquet(path).to_dicts()
-    return [json.loads(line) for line in zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read().splitlines()]
+    return [
+        json.loads(line) for line in zstandard.ZstdDecompressor().stream_reader(path.read_bytes()).read().splitlines()
+    ]
 
 
 def texts(path: Path) -> list[str]:
@@ -176,7 +191,14 @@ def test_ctrl_c_stops_cleanly_and_resumes(crawl: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_twenty_times_ends_with_the_same_bytes(real_data: Path, tmp_path: Path) -> None:
-    settings = ["--set", "extract.split_mb=1", "--set", "extract.backend=resiliparse", "--set", "write.shard_mb=1"]
+    settings = [
+        "--set",
+        "extract.split_mb=1",
+        "--set",
+        "extract.backend=resiliparse",
+        "--set",
+        "write.shard_mb=1",
+    ]
     pages, output = real_data / "warc", tmp_path / "killed"
     inputs = [f"{pages}/pages-00.warc.gz", "-i", f"{pages}/pages-02.warc.gz", "-i", f"{pages}/real"]
     undisturbed = start(Path(inputs[0]), tmp_path / "whole", *inputs[1:], *settings, "--workers", "2")

@@ -384,7 +384,6 @@ def arc_gz() -> bytes:
 def wet() -> bytes:
     """A WET file: `conversion` records that hold plain text already."""
     texts = [
-        warc_record(f"Harbour log {n}\n{good_text(n)}".encode(), uri(n), "conversion", "text/plain")
-        for n in (1, 2)
+        warc_record(f"Harbour log {n}\n{good_text(n)}".encode(), uri(n), "conversion", "text/plain") for n in (1, 2)
     ]
     return packed(warcinfo("fixtures.warc.wet.gz", [("software", "fixtures")]), *texts)

@@ -51,7 +51,7 @@ class Bundle(BaseModel):
     def calibrate(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Map expected values to the rubric's scale."""
         at, score = np.array(self.knots).T
-        return np.interp(values, at, score).astype(np.float32)
+        return np.asarray(np.interp(values, at, score), dtype=np.float32)
 
 
 def load_weights(path: Path) -> Any:
@@ -125,7 +125,9 @@ def bundle_folder(model: str) -> Path:
         if (folder / "bundle.json").is_file():
             return folder
     names = ", ".join(sorted(path.parent.name for path in shipped.glob("*/bundle.json"))) or "none"
-    raise FineeduError(f"no model bundle {model!r}: shipped are {names}; or give the path of a folder with a bundle.json")
+    raise FineeduError(
+        f"no model bundle {model!r}: shipped are {names}; or give the path of a folder with a bundle.json"
+    )
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -140,7 +142,10 @@ def read_bundle(folder: Path) -> Bundle:
     except (OSError, ValidationError) as error:
         raise FineeduError(f"model bundle {folder}: {str(error).splitlines()[0]}") from error
     if found != bundle.weights_sha256:
-        raise FineeduError(f"model bundle {folder}: {bundle.weights} is not the file that the bundle was made with (sha256 {found[:12]}…)")
+        raise FineeduError(
+            f"model bundle {folder}: {bundle.weights} is not the file that the bundle was made with "
+            f"(sha256 {found[:12]}…)"
+        )
     return bundle
 
 
@@ -149,7 +154,7 @@ def load_bundle(folder: Path) -> Model:
     """Load a bundle and score its golden inputs; one copy a process.
 
     Raises:
-        FineeduError: the weights' hash or a golden score differs: text preparation, library and weights do not go together.
+        FineeduError: the weights' hash or a golden score differs: preparation, library and weights do not fit.
     """
     bundle = read_bundle(folder)
     model = Model(bundle, load_weights(folder / bundle.weights))
@@ -157,7 +162,8 @@ def load_bundle(folder: Path) -> Model:
     for golden, score in zip(bundle.golden, scores, strict=True):
         if not abs(float(score) - golden.score) <= GOLDEN_TOLERANCE:
             raise FineeduError(
-                f"model bundle {folder}: golden input {golden.text[:40]!r} scores {score:.4f}, expected {golden.score:.4f}: "
+                f"model bundle {folder}: golden input {golden.text[:40]!r} scores {score:.4f}, "
+                f"expected {golden.score:.4f}: "
                 "the library or the text preparation is not the one it was made with"
             )
     return model

@@ -57,21 +57,21 @@ try a pipeline out and to order documents roughly, and train your own for a corp
 
 ## What it was trained on
 
-- {training['target_labels']} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;
-- {training['second_labels']} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;
-- {training['unlabelled']:,} unlabelled web documents, scored by a teacher (ridge regression on TF-IDF of words and characters, support
+- {training["target_labels"]} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;
+- {training["second_labels"]} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;
+- {training["unlabelled"]:,} unlabelled web documents, scored by a teacher (ridge regression on TF-IDF of words and characters, support
   vectors on all-MiniLM-L6-v2 embeddings) that was fitted on the labels.
 
 The texts are not included. Files and their SHA-256 are in `bundle.json`.
 
 ## Text preparation
 
-{bundle.preparation.max_chars:,} characters are read, then: {', '.join(bundle.preparation.steps)}. Newlines become spaces. The steps are data in `bundle.json`, and
+{bundle.preparation.max_chars:,} characters are read, then: {", ".join(bundle.preparation.steps)}. Newlines become spaces. The steps are data in `bundle.json`, and
 loading re-scores {len(bundle.golden)} golden inputs and refuses on a mismatch.
 
 ## Quality
 
-{training['recipe']['folds']}-fold cross-validation over documents (n = {measured['n']} with a target label; {measured['positives']['3']} of them scored 3 or more, {measured['positives']['2']} scored 2 or more). Teacher, mapping of
+{training["recipe"]["folds"]}-fold cross-validation over documents (n = {measured["n"]} with a target label; {measured["positives"]["3"]} of them scored 3 or more, {measured["positives"]["2"]} scored 2 or more). Teacher, mapping of
 scales and student are refitted in each fold; a fold is calibrated on the other folds' held-out predictions. 95 % bootstrap
 intervals over documents. "3" is the raw score above 2.5, "2" above 1.5. Mean and length are the trivial baselines.
 
@@ -79,7 +79,7 @@ intervals over documents. "3" is the raw score above 2.5, "2" above 1.5. Mean an
 
 {ceiling}
 
-With {measured['positives']['3']} positives the figures at 3 are uncertain by a tenth and more in either direction; choose the threshold by the share of
+With {measured["positives"]["3"]} positives the figures at 3 are uncertain by a tenth and more in either direction; choose the threshold by the share of
 text you want to keep, and look at the borderline documents in the report.
 
 ## Calibration

@@ -19,11 +19,15 @@ def _rounded(scores: Array) -> npt.NDArray[np.int64]:
 
 
 def _cut_measures(truth: Array, score: Array) -> dict[str, float]:
-    """Return AUC, and precision, recall and both kinds of F1 at each cut; counted here, as 1,000 resamples ask for it."""
-    found = {}
+    """Return AUC, precision, recall and both kinds of F1 at each cut; counted here for the sake of the resamples."""
+    found: dict[str, float] = {}
     for level, cut in CUTS.items():
         positive, chosen = truth >= float(level), score > cut
-        hits, misses, alarms = int((positive & chosen).sum()), int((positive & ~chosen).sum()), int((~positive & chosen).sum())
+        hits, misses, alarms = (
+            int((positive & chosen).sum()),
+            int((positive & ~chosen).sum()),
+            int((~positive & chosen).sum()),
+        )
         rest = len(truth) - hits - misses - alarms
         positive_f1 = 2 * hits / max(2 * hits + misses + alarms, 1)
         found |= {
@@ -61,7 +65,7 @@ def evaluate(truth: Array, score: Array, seed: int = 0, resamples: int = 1000) -
         side by side: with 8 % positives the macro figure is the more flattering one by far.
     """
     chance = np.random.default_rng(seed)
-    samples = []
+    samples: list[npt.NDArray[np.int64]] = []
     while len(samples) < resamples:
         rows = chance.integers(0, len(truth), len(truth))
         if all(0 < (truth[rows] >= float(level)).sum() < len(rows) for level in CUTS):

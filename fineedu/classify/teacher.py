@@ -27,7 +27,9 @@ class Teacher:
 
         if name == "word":
             return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, max_features=300_000)
-        return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True, max_features=200_000)
+        return TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True, max_features=200_000
+        )
 
     def fit(self, lines: Sequence[str], vectors: Array | None, scores: Array, weights: Array) -> Teacher:
         """Fit on prepared texts, their embeddings (where that part is used), scores and weights."""
@@ -36,7 +38,10 @@ class Teacher:
 
         for name in self._shares:
             if name == "embedding":
-                self._parts[name] = (None, SVR(C=1.0, gamma=1.5, epsilon=0.2).fit(vectors, scores, sample_weight=weights))
+                self._parts[name] = (
+                    None,
+                    SVR(C=1.0, gamma=1.5, epsilon=0.2).fit(vectors, scores, sample_weight=weights),
+                )
             else:
                 features = self._features(name)
                 table = features.fit_transform([line[:3000] if name == "character" else line for line in lines])
@@ -48,6 +53,10 @@ class Teacher:
         total = np.zeros(len(lines))
         for name, share in self._shares.items():
             features, model = self._parts[name]
-            given = vectors if features is None else features.transform([line[:3000] if name == "character" else line for line in lines])
+            given = (
+                vectors
+                if features is None
+                else features.transform([line[:3000] if name == "character" else line for line in lines])
+            )
             total += share * model.predict(given)
         return total / sum(self._shares.values())

@@ -87,7 +87,9 @@ def require_training() -> Any:
     return fasttext
 
 
-def train_student(recipe: TrainingRecipe, lines: list[str], scores: Array, copies: npt.NDArray[np.int64], path: Path) -> dict[str, float]:
+def train_student(
+    recipe: TrainingRecipe, lines: list[str], scores: Array, copies: npt.NDArray[np.int64], path: Path
+) -> dict[str, float]:
     """Train and quantise a student; return label to value.
 
     Args:
@@ -98,7 +100,10 @@ def train_student(recipe: TrainingRecipe, lines: list[str], scores: Array, copie
         path: where the quantised model goes.
     """
     fasttext = require_training()
-    settings = {name: int(value) if float(value).is_integer() and name != "lr" else value for name, value in recipe.student.items()}
+    settings = {
+        name: int(value) if float(value).is_integer() and name != "lr" else value
+        for name, value in recipe.student.items()
+    }
     step = float(settings.pop("step", 0.5))
     settings.pop("labelled_copies", None)
     chance = np.random.default_rng(recipe.seed)
@@ -107,7 +112,9 @@ def train_student(recipe: TrainingRecipe, lines: list[str], scores: Array, copie
     labels = np.floor(steps + chance.random(len(rows))).astype(int)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "train.txt"
-        file.write_text("".join(f"__label__{label} {lines[row]}\n" for label, row in zip(labels, rows, strict=True) if lines[row]))
+        file.write_text(
+            "".join(f"__label__{label} {lines[row]}\n" for label, row in zip(labels, rows, strict=True) if lines[row])
+        )
         # One thread: with several the result differs from run to run.
         model = fasttext.train_supervised(str(file), thread=1, verbose=0, seed=recipe.seed, **settings)
         model.quantize(str(file), retrain=False, qnorm=True, thread=1, verbose=0)
@@ -115,7 +122,9 @@ def train_student(recipe: TrainingRecipe, lines: list[str], scores: Array, copie
     return {f"__label__{label}": label * step for label in sorted(set(labels.tolist()))}
 
 
-def fit_and_predict(recipe: TrainingRecipe, material: Material, rows: npt.NDArray[np.int64], path: Path) -> dict[str, float]:
+def fit_and_predict(
+    recipe: TrainingRecipe, material: Material, rows: npt.NDArray[np.int64], path: Path
+) -> dict[str, float]:
     """Fit teacher and student on some of the labelled documents."""
     labels: Labels = material.labels
     scores, weights = labels.on_target_scale(rows.tolist(), recipe.labels.second_weight)
@@ -193,13 +202,47 @@ def prepare(recipe: TrainingRecipe, data: Path, embeddings: Path | None) -> Mate
     vectors = other_vectors = None
     if recipe.teacher.get("embedding"):
         if embeddings is None:
-            raise FineeduError("the teacher's part 'embedding' needs --embeddings FILE (made by embed.py), or a weight of 0")
+            raise FineeduError(
+                "the teacher's part 'embedding' needs --embeddings FILE (made by embed.py), or a weight of 0"
+            )
         with np.load(embeddings, allow_pickle=False) as found:
             place = {name: row for row, name in enumerate(found["ids"].tolist())}
             vectors = found["vectors"][[place[i] for i in labels.ids]]
             other_vectors = found["vectors"][[place[i] for i in ids]]
-    own, other = (recipe.preparation.apply(pl.Series(part, dtype=pl.String)).to_list() for part in (labels.texts, texts))
+    own, other = (
+        recipe.preparation.apply(pl.Series(part, dtype=pl.String)).to_list() for part in (labels.texts, texts)
+    )
     return Material(labels=labels, lines=own, vectors=vectors, other_lines=other, other_vectors=other_vectors)
+
+
+def measure(recipe: TrainingRecipe, material: Material, calibrated: Array) -> dict[str, Any]:
+    """Return the figures of the card: the model, the baselines, and how far two annotators agree."""
+    labels: Labels = material.labels
+    known = ~np.isnan(labels.target)
+    truth = labels.target[known]
+    metrics: dict[str, Any] = {"cross_validated": evaluate(truth, calibrated[known])}
+    metrics["baselines"] = {name: evaluate(truth, score[known]) for name, score in baselines(recipe, material).items()}
+    both = known & ~np.isnan(labels.second)
+    if both.sum() >= 10:
+        pairs = pl.DataFrame({"a": labels.target[both], "b": labels.second[both]})
+        agreement = float(pairs.select(pl.corr("a", "b", method="spearman")).item())
+        metrics["second_annotator"] = {"n": int(both.sum()), "spearman": round(agreement, 4)}
+    return metrics
+
+
+def describe(recipe: TrainingRecipe, material: Material) -> dict[str, Any]:
+    """Return what a bundle says of its training."""
+    labels: Labels = material.labels
+    return {
+        "labelled": len(labels.ids),
+        "target_labels": int((~np.isnan(labels.target)).sum()),
+        "second_labels": int((~np.isnan(labels.second)).sum()),
+        "unlabelled": len(material.other_lines),
+        "files": labels.files,
+        "recipe": recipe.model_dump(mode="json"),
+        "fasttext": version("fasttext-community"),
+        "scikit-learn": version("scikit-learn"),
+    }
 
 
 def train(recipe_path: Path, data: Path, embeddings: Path | None, output: Path) -> Bundle:
@@ -220,30 +263,25 @@ def train(recipe_path: Path, data: Path, embeddings: Path | None, output: Path) 
     labels: Labels = material.labels
     raw, calibrated = cross_validate(recipe, material)
     known = ~np.isnan(labels.target)
-    truth = labels.target[known]
-    metrics: dict[str, Any] = {"cross_validated": evaluate(truth, calibrated[known])}
-    metrics["baselines"] = {name: evaluate(truth, score[known]) for name, score in baselines(recipe, material).items()}
-    both = known & ~np.isnan(labels.second)
-    if both.sum() >= 10:
-        metrics["second_annotator"] = {"n": int(both.sum()), "spearman": round(float(pl.DataFrame({"a": labels.target[both], "b": labels.second[both]}).select(pl.corr("a", "b", method="spearman")).item()), 4)}
     output.mkdir(parents=True, exist_ok=True)
-    values = fit_and_predict(recipe, material, np.arange(len(labels.ids)), output / "model.ftz")
-    weights = load_weights(output / "model.ftz")
+    path = output / "model.ftz"
     draft = Bundle(
-        name=recipe.name, weights="model.ftz", weights_sha256=sha256((output / "model.ftz").read_bytes()).hexdigest(),
-        preparation=recipe.preparation, values=values, knots=quantile_knots(raw[known], truth), golden=(Golden(text="-", score=0.0),),
-        training={
-            "labelled": len(labels.ids), "target_labels": int(known.sum()), "second_labels": int((~np.isnan(labels.second)).sum()),
-            "unlabelled": len(material.other_lines), "files": labels.files, "recipe": recipe.model_dump(mode="json"),
-            "fasttext": version("fasttext-community"), "scikit-learn": version("scikit-learn"),
-        },
-        metrics=metrics,
-    )  # fmt: skip
-    scores = Model(draft, weights).score(pl.Series(GOLDEN_TEXTS))
-    golden = tuple(Golden(text=text, score=round(float(score), 5)) for text, score in zip(GOLDEN_TEXTS, scores, strict=True))
-    bundle = draft.model_copy(update={"golden": golden})
-    (output / "bundle.json").write_text(json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
-    write_card(output / "card.md", bundle, (output / "model.ftz").stat().st_size)
+        name=recipe.name,
+        values=fit_and_predict(recipe, material, np.arange(len(labels.ids)), path),
+        weights=path.name,
+        weights_sha256=sha256(path.read_bytes()).hexdigest(),
+        preparation=recipe.preparation,
+        knots=quantile_knots(raw[known], labels.target[known]),
+        golden=(Golden(text="-", score=0.0),),
+        training=describe(recipe, material),
+        metrics=measure(recipe, material, calibrated),
+    )
+    scores = Model(draft, load_weights(path)).score(pl.Series(GOLDEN_TEXTS))
+    golden = (Golden(text=t, score=round(float(s), 5)) for t, s in zip(GOLDEN_TEXTS, scores, strict=True))
+    bundle = draft.model_copy(update={"golden": tuple(golden)})
+    text = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (output / "bundle.json").write_text(text + "\n", encoding="utf-8")
+    write_card(output / "card.md", bundle, path.stat().st_size)
     return bundle
 
 

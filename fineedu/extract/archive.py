@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from fineedu.extract.payload import decode_payload
 
 _GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _WINDOW = 1 << 20
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+#: Room for the HTTP head besides the page itself.
+_HEAD_BYTES = 1 << 16
 _HTML_TYPES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 
 
@@ -63,6 +67,9 @@ class _Watched:
 
     def tell(self) -> int:
         return self._stream.tell()
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _first_bytes(data: bytes, count: int = 512) -> bytes:
@@ -119,6 +126,7 @@ class Archive:
         self._page_bytes = page_bytes
         self._start = start
         self._end = end
+        self._cut_off = False
         self.counts = ArchiveCounts()
 
     def __iter__(self) -> Iterator[Record]:
@@ -143,22 +151,27 @@ class Archive:
         ahead = False  # the damage that ended the last reading is counted, and its record is still to come
         while position is not None and (self._end is None or position < self._end):
             self._stream.seek(position)
-            start = position
+            start = at = position
             try:
                 for record in ArchiveIterator(self._stream, parse_http=False, auto_decode="none"):
-                    position = record.stream_pos
-                    if self._end is not None and position >= self._end:
+                    at = record.stream_pos or 0
+                    if self._end is not None and at >= self._end:
                         return
                     page = self._page(record)
                     if page is not None:
                         yield page
-                return
+                    if self._cut_off:  # its length is wrong: the next record may lie inside it
+                        break
+                if not self._cut_off:
+                    return
+                self._cut_off = False
+                position = find_record(self._stream, at + 1)
             except OSError:
                 if self._stream.failure is not None:
                     raise
                 self.counts.dropped["damaged_record"] += not ahead
-                ahead = not ahead and position > start
-                position = find_record(self._stream, position + 1)
+                ahead = not ahead and at > start
+                position = find_record(self._stream, at + 1)
 
     def _page(self, record: Any) -> Record | None:
         kind, name = record.record_type, record.headers.get("WARC-Type")
@@ -167,34 +180,31 @@ class Archive:
         self.counts.records[name.lower()[:20]] += 1
         if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
             return None
-        expected = record.content_length
-        if kind == WarcRecordType.response and "http" in str(record.headers.get("Content-Type", "http")).lower():
-            try:
-                record.parse_http(auto_decode="none")
-            except (OSError, ValueError):
-                return self._drop("damaged_record")
-        # The transfer and content codings are undone from what is read here, so the raw read is bounded too.
-        body = record.reader.read(self._page_bytes + 1)
-        http = record.http_headers
-        if len(body) <= self._page_bytes and record.reader.tell() < record.content_length <= expected:
-            self.counts.dropped["cut_off_record"] += 1
-            return None
-        content_type = _content_type(http.get("Content-Type") if http is not None else record.headers.get("Content-Type"))
+        # Read raw and bounded; the codings of the body are undone from what is read here.
+        block = record.reader.read(self._page_bytes + _HEAD_BYTES)
+        if len(block) < min(record.content_length, self._page_bytes + _HEAD_BYTES):
+            self._cut_off = True
+            return self._drop("cut_off_record")
+        declared = record.headers.get("Content-Type") or ""
+        status, http, body = None, {"content-type": declared}, block
+        if kind == WarcRecordType.response and ("http" in declared.lower() or not declared):
+            status, http, body = split_http(block)
         if kind == WarcRecordType.conversion:
-            content_type = ("text/plain", "utf-8")
+            http = {"content-type": "text/plain; charset=utf-8"}
         return self._finish(
             record_id=record.headers.get("WARC-Record-ID") or "",
             url=record.headers.get("WARC-Target-URI") or "",
             date=_parse_date(record.headers.get("WARC-Date")),
-            status=http.status_code if http is not None else None,
-            content_type=content_type,
-            codings=(http.get("Transfer-Encoding") or "", http.get("Content-Encoding") or "") if http is not None else ("", ""),
+            status=status,
+            content_type=_content_type(http.get("content-type")),
+            codings=(http.get("transfer-encoding", ""), http.get("content-encoding", "")),
             body=body,
             offset=record.stream_pos,
         )
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str) -> Record | None:
         self.counts.dropped[reason] += 1
+        return None
 
     def _finish(
         self,
@@ -249,7 +259,10 @@ class Archive:
                     status=int(code) if http is not None and (code := http.get_statuscode()).isdigit() else None,
                     content_type=_content_type(http.get_header("Content-Type") if http is not None else None),
                     codings=(
-                        (http.get_header("Transfer-Encoding") or "", http.get_header("Content-Encoding") or "")
+                        (
+                            http.get_header("Transfer-Encoding") or "",
+                            http.get_header("Content-Encoding") or "",
+                        )
                         if http is not None
                         else ("", "")
                     ),
@@ -262,6 +275,27 @@ class Archive:
             if self._stream.failure is not None:
                 raise
             self.counts.dropped["damaged_record"] += 1
+
+
+def split_http(block: bytes) -> tuple[int | None, dict[str, str], bytes]:
+    """Split an archived HTTP response into status, header fields by lower-case name, and body.
+
+    Lenient where servers are: bare line feeds, no reason phrase, any protocol version, folded lines (ignored). A block
+    without a status line is all body.
+    """
+    if not block.startswith((b"HTTP/", b"http/")):
+        return None, {}, block
+    end = _HEAD_END.search(block)
+    head, body = (block[: end.start()], block[end.end() :]) if end else (block, b"")
+    first, *lines = head.replace(b"\r\n", b"\n").split(b"\n")
+    parts = first.split(None, 2)
+    status = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if colon and not line.startswith((b" ", b"\t")):
+            fields.setdefault(name.strip().lower().decode("latin-1"), value.strip().decode("latin-1"))
+    return status, fields, body
 
 
 def _content_type(value: str | None) -> tuple[str, str | None]:

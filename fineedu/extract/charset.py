@@ -56,5 +56,5 @@ def decode_page(body: bytes, declared: str | None) -> tuple[str, str]:
     text = body.decode("utf-8", "replace")
     if text.count("\ufffd") * 100 < sum(map(len, re.findall(r"[^\x00-\x7f]+", text))) * 5:
         return text, "utf-8"
-    detected = detect_encoding(body)
+    detected = detect_encoding(body) or "windows-1252"
     return str(bytes_to_str(body, detected, "replace")), str(detected)

@@ -44,7 +44,9 @@ SCHEMA: dict[str, pl.DataType] = {
     "text": pl.String(),
 }
 
-_ROW_SCHEMA = {name: dtype for name, dtype in SCHEMA.items() if name not in ("language", "language_score", "text_bytes")}
+_ROW_SCHEMA = {
+    name: dtype for name, dtype in SCHEMA.items() if name not in ("language", "language_score", "text_bytes")
+}
 
 
 def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
@@ -137,7 +139,9 @@ class DocumentReader:
         except FineeduError:
             raise
         except OSError as error:
-            raise FineeduError(f"input {self._source.url}: reading failed: {error}. Run the same command again: it resumes.") from error
+            raise FineeduError(
+                f"input {self._source.url}: reading failed: {error}. Run the same command again: it resumes."
+            ) from error
 
     def _rows(self, archive: Archive) -> Iterator[dict[str, Any]]:
         waiting: list[Record] = []
@@ -157,7 +161,14 @@ class DocumentReader:
                 self.dropped[page.reason] += 1
 
 
-def write_documents(path: Path, source: Source, dump: str, config: ExtractConfig, mark: str, progress: Callable[[DocumentReader], None]) -> None:
+def write_documents(
+    path: Path,
+    source: Source,
+    dump: str,
+    config: ExtractConfig,
+    mark: str,
+    progress: Callable[[DocumentReader], None],
+) -> None:
     """Extract one archive into one documents shard.
 
     Args:
@@ -183,7 +194,6 @@ def write_documents(path: Path, source: Source, dump: str, config: ExtractConfig
             "dropped": dict(sorted(reader.dropped.items())),
         }
         writer.close(facts)
-
 
 
 def extraction_counts(path: Path, source: Source) -> tuple[int, dict[str, int]]:

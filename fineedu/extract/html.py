@@ -36,6 +36,11 @@ _META_DATES = (
 )
 #: Unicode's control characters but for tab and line feed: none belongs in a corpus, and NUL breaks C strings.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+#: References to surrogates, NUL, controls and noncharacters: lxml keeps them, and then cannot encode the whole page.
+_BAD_REFERENCE = re.compile(
+    r"&#(?:x0*(?:d[89a-f][0-9a-f]{2}|fff[ef]|[0-8bcef]|1[0-9a-f])|0*(?:5529[6-9]|55[3-9]\d\d|56\d{3}|57[0-2]\d\d|573[0-3]\d|5734[0-3]|[0-8]));?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def _as_day(value: str | None) -> str | None:
     if found is None:
         return None
     try:
-        return date(*(int(part) for part in found.groups())).isoformat()  # type: ignore[arg-type]
+        return date(*(int(part) for part in found.groups())).isoformat()
     except ValueError:
         return None
 
@@ -72,7 +77,9 @@ def _metadata(html: str) -> tuple[str | None, str | None]:
     """
     meta: dict[str, str] = {}
     for tag in _META.finditer(html, 0, _HEAD_CHARACTERS):
-        attributes = {name.lower(): double or single or bare for name, double, single, bare in _ATTRIBUTE.findall(tag[1])}
+        attributes = {
+            name.lower(): double or single or bare for name, double, single, bare in _ATTRIBUTE.findall(tag[1])
+        }
         key = attributes.get("property") or attributes.get("name") or attributes.get("itemprop")
         if key and (content := attributes.get("content")):
             meta.setdefault(key.lower(), unescape(content))
@@ -114,7 +121,7 @@ def extract_page(html: str, backend: Backend, mode: Mode) -> Page:
     Returns:
         The page; its text has no control characters but tab and line feed.
     """
-    html = html.replace("\x00", "")
+    html = _BAD_REFERENCE.sub("", html.replace("\x00", "")) if "&#" in html else html.replace("\x00", "")
     title, published = _metadata(html)
     return Page(clean_text(_text(html, backend, mode) or ""), title and clean_text(title), published)
 

@@ -32,7 +32,9 @@ def _expand(pattern: str) -> list[tuple[str, int | None]]:
         fs, path = url_to_fs(pattern)
         if fs.protocol == "file" or "file" in fs.protocol:
             path = str(Path(pattern.removeprefix("file://")).absolute())
-        if any(mark in path for mark in "*?[") and not (protocol.startswith("http") and not fs.exists(path) and "?" in path):
+        if any(mark in path for mark in "*?[") and not (
+            protocol.startswith("http") and not fs.exists(path) and "?" in path
+        ):
             found = sorted(fs.glob(path))
         elif fs.isdir(path) and not protocol.startswith("http"):
             found = sorted(name for name in fs.find(path) if name.endswith(_ARCHIVES))
@@ -40,7 +42,9 @@ def _expand(pattern: str) -> list[tuple[str, int | None]]:
             found = [path] if fs.exists(path) else []
         sizes = [fs.info(name).get("size") for name in found]
     except ImportError as error:
-        raise FineeduError(f"input {pattern}: reading {protocol}:// needs an extra package{_extra_for(protocol)}: {error}") from error
+        raise FineeduError(
+            f"input {pattern}: reading {protocol}:// needs an extra package{_extra_for(protocol)}: {error}"
+        ) from error
     except Exception as error:  # every file system of fsspec raises its own kind
         raise FineeduError(f"input {pattern}: cannot be read: {type(error).__name__}: {error}") from error
     if not found:
@@ -66,7 +70,9 @@ def dump_paths(dump: str, limit: int | None, base: str = COMMON_CRAWL) -> list[s
         with fsspec.open(listing, "rb") as stream:
             lines = gzip.decompress(stream.read()).decode().split()
     except Exception as error:  # every file system of fsspec raises its own kind
-        raise FineeduError(f"--dump {dump}: cannot read the listing {listing}: {type(error).__name__}: {error}") from error
+        raise FineeduError(
+            f"--dump {dump}: cannot read the listing {listing}: {type(error).__name__}: {error}"
+        ) from error
     return [f"{base.rstrip('/')}/{line}" for line in lines[:limit]]
 
 

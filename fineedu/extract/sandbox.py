@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -115,10 +116,9 @@ class Sandbox:
         if self._child is None:
             self._child = self._start()
         assert self._child.stdin is not None
-        try:
+        # A child that is gone is noticed, and the page sent again, when its answer is asked for.
+        with suppress(OSError):
             write_frame(self._child.stdin, head, body)
-        except (BrokenPipeError, OSError):
-            pass  # the child is gone: noticed, and the page sent again, when its answer is asked for
 
     def _answer(self) -> Extracted:
         while True:

@@ -14,7 +14,6 @@ from fineedu.job import Job
 from fineedu.recipe import ExtractConfig
 from fineedu.store import Shard, is_made
 
-
 #: Extraction's part of a shard's time: signals and selection take 2 % with trafilatura.
 _SHARE = 0.98
 

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from fineedu.extract.charset import decode_page
 from fineedu.extract.html import Page, clean_text, extract_page
@@ -28,7 +28,7 @@ _NEAR_LIMIT = 48 << 20
 _CACHE_RESET_PAGES = 500
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
     """Read one frame; None at the end of the stream, also where it breaks off within a frame."""
     prefix = stream.read(FRAME.size)
     if len(prefix) < FRAME.size:
@@ -40,7 +40,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return json.loads(head), body
 
 
-def write_frame(stream: BinaryIO, head: dict[str, Any], body: bytes) -> None:
+def write_frame(stream: IO[bytes], head: dict[str, Any], body: bytes) -> None:
     """Write one frame and flush it."""
     encoded = json.dumps(head).encode()
     stream.write(FRAME.pack(len(encoded), len(body)) + encoded + body)
@@ -76,7 +76,7 @@ def _extract(head: dict[str, Any], body: bytes, settings: dict[str, Any]) -> tup
         return {"reason": "extractor_error", "detail": f"{type(error).__name__}: {error}"[:300]}, b""
 
 
-def _feed(stream: BinaryIO, pages: queue.Queue[tuple[dict[str, Any], bytes] | None]) -> None:
+def _feed(stream: IO[bytes], pages: queue.Queue[tuple[dict[str, Any], bytes] | None]) -> None:
     """Take pages off the pipe ahead of the work, so that the parent never blocks while we do too."""
     while (frame := read_frame(stream)) is not None:
         pages.put(frame)

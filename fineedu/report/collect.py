@@ -71,9 +71,7 @@ def plan_report(job: Job, schema: Mapping[str, pl.DataType], owners: Mapping[str
         scores=list(dict.fromkeys([*lead, *bounded, *read]))[:_HISTOGRAMS],
         site="registered_domain" if "registered_domain" in schema else "host",
         exact="exact_key" in schema,
-        phrases=[
-            column for column, family in owners.items() if family == "phrases" and schema[column].is_integer()
-        ],
+        phrases=[column for column, family in owners.items() if family == "phrases" and schema[column].is_integer()],
     )
 
 
@@ -110,9 +108,7 @@ def _decided(job: Job, plan: Plan) -> Iterator[pl.DataFrame]:
     for number, shard in enumerate(job.shards):
         row = 0
         decisions = read_batches(job.store.decisions(job.run_id, shard), ["keep", "reasons"])
-        for batch, decision in zip(
-            joined_batches(job.store, shard, plan.owners, plan.columns), decisions, strict=True
-        ):
+        for batch, decision in zip(joined_batches(job.store, shard, plan.owners, plan.columns), decisions, strict=True):
             yield with_places(batch.hstack(decision), number, row)
             row += batch.height
 
@@ -136,9 +132,7 @@ def collect(job: Job, plan: Plan) -> Figures:
         for column in plan.scores
     }
     scales = {bound.column: spread(sample.values(bound.column)) for bound in plan.bounds}
-    figures = Figures(
-        histograms, ReasonPicks(config.samples), BorderPicks(plan.bounds, scales, config.borderline)
-    )
+    figures = Figures(histograms, ReasonPicks(config.samples), BorderPicks(plan.bounds, scales, config.borderline))
     for batch in _decided(job, plan):
         _add(figures, plan, batch)
     return figures
@@ -162,6 +156,4 @@ def _add(figures: Figures, plan: Plan, batch: pl.DataFrame) -> None:
         figures.phrases[column] = [old + new for old, new in zip(before, found, strict=True)]
     figures.reasons.update(batch)
     if plan.clauses:
-        figures.border.update(
-            batch, batch.select(expression.alias(name) for name, expression in plan.clauses.items())
-        )
+        figures.border.update(batch, batch.select(expression.alias(name) for name, expression in plan.clauses.items()))

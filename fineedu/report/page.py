@@ -179,11 +179,7 @@ def _score_chart(column: str, figures: Figures, plan: Plan) -> Chart:
         notes.append(f"No value in {display.count(int(found.missing.sum()))} more.")
     below, above = (int(beyond) for beyond in found.beyond)
     if below or above:
-        beyond = [
-            f"{display.count(number)} {side}"
-            for number, side in ((below, "below"), (above, "above"))
-            if number
-        ]
+        beyond = [f"{display.count(number)} {side}" for number, side in ((below, "below"), (above, "above")) if number]
         notes.append(f"The outermost bars take in {' and '.join(beyond)} the axis.")
     notes.append(_threshold_note(marks))
     note = " ".join(filter(None, notes))
@@ -201,9 +197,7 @@ def _score_chart(column: str, figures: Figures, plan: Plan) -> Chart:
 def _length_chart(figures: Figures, plan: Plan) -> Chart:
     edges, counts = figures.lengths.trimmed()
     marks = _marks(plan.bounds, "text_bytes")
-    note = " ".join(
-        filter(None, ["Bytes of UTF-8 text, eight bins to a power of ten.", _threshold_note(marks)])
-    )
+    note = " ".join(filter(None, ["Bytes of UTF-8 text, eight bins to a power of ten.", _threshold_note(marks)]))
     label = f"Histogram of text length. {note}"
     svg = histogram(edges, counts, title="bytes of text", label=label, marks=marks, log=True)
     return Chart("text length", svg, note)
@@ -211,18 +205,14 @@ def _length_chart(figures: Figures, plan: Plan) -> Chart:
 
 def _phrases(figures: Figures) -> list[tuple[str, list[int]]]:
     """Return totals first, then the phrases with most hits before the cut."""
-    found = [
-        (name, numbers) for name, numbers in figures.phrases.items() if numbers[0] or name.endswith("_total")
-    ]
+    found = [(name, numbers) for name, numbers in figures.phrases.items() if numbers[0] or name.endswith("_total")]
     found.sort(key=lambda item: (not item[0].endswith("_total"), -item[1][0], item[0]))
     return found[:_PHRASES]
 
 
 def _gallery(figures: Figures, cards: Cards, reason: str, documents: int) -> Gallery:
     rule = reason.removesuffix(":missing")
-    return Gallery(
-        reason, documents, [cards.read(shard, row, rule) for shard, row in figures.reasons.of(reason)]
-    )
+    return Gallery(reason, documents, [cards.read(shard, row, rule) for shard, row in figures.reasons.of(reason)])
 
 
 def _borderline(figures: Figures, cards: Cards) -> Iterator[Borderline]:

@@ -104,9 +104,9 @@ class BorderPicks:
             held = holds[bound.clause.name].fill_null(False)
             decided = (failing == 0) | ((failing == 1) & ~held)
             parts.append(
-                batch.select(
-                    pl.lit(number, pl.UInt32).alias("bound"), held.alias("holds"), gap, found, *_PLACE
-                ).filter(decided & (pl.col("distance") <= _NEAR))
+                batch.select(pl.lit(number, pl.UInt32).alias("bound"), held.alias("holds"), gap, found, *_PLACE).filter(
+                    decided & (pl.col("distance") <= _NEAR)
+                )
             )
         together = pl.concat(parts).sort("bound", "holds", "distance", *_PLACE)
         self._picks = together.filter(pl.int_range(pl.len()).over("bound", "holds") < self._size)
@@ -116,16 +116,10 @@ class BorderPicks:
 
         A document of two bounds is shown once, at the one it is nearer to.
         """
-        nearest = self._picks.sort("distance", "bound").unique(
-            ["shard", "row"], keep="first", maintain_order=True
-        )
+        nearest = self._picks.sort("distance", "bound").unique(["shard", "row"], keep="first", maintain_order=True)
         turn = pl.int_range(pl.len()).over("bound", "holds").alias("turn")
         order = nearest.with_columns(turn).sort("turn", "distance", "bound", "hash").head(self._size)
-        rows = (
-            order.sort("bound", "holds", "distance", "hash")
-            .select("bound", "holds", "value", "shard", "row")
-            .rows()
-        )
+        rows = order.sort("bound", "holds", "distance", "hash").select("bound", "holds", "value", "shard", "row").rows()
         return [(self._bounds[bound], *place) for bound, *place in rows]
 
 

@@ -137,9 +137,7 @@ class DuplicateKeys:
         surplus = (n - keys) / n
         sampled = self._limit < 2**64 - 1
         spread = math.sqrt(float((((sizes - 1) - surplus * sizes) ** 2).sum()))
-        return Duplicates(
-            int(n), float(sizes[sizes > 1].sum()) / n, surplus, 1.96 * spread / n if sampled else 0.0
-        )
+        return Duplicates(int(n), float(sizes[sizes > 1].sum()) / n, surplus, 1.96 * spread / n if sampled else 0.0)
 
 
 class RandomRows:
@@ -242,9 +240,7 @@ class LogHistogram:
         for row, side in enumerate((keep, ~keep)):
             found = np.maximum(sizes.filter(side).drop_nulls().to_numpy(), 1)
             bins = np.searchsorted(self.edges, found, side="right") - 1
-            self.counts[row] += np.bincount(
-                np.clip(bins, 0, len(self.edges) - 2), minlength=len(self.edges) - 1
-            )
+            self.counts[row] += np.bincount(np.clip(bins, 0, len(self.edges) - 2), minlength=len(self.edges) - 1)
 
     def trimmed(self) -> tuple[Any, Any]:
         """Return edges and counts from the first to the last bin that holds anything."""

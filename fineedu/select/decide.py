@@ -50,9 +50,7 @@ def joined_batches(
         yield batch
 
 
-def decide(
-    store: Store, run_id: str, shard: Shard, rules: Rules, owners: Mapping[str, str], sources: str
-) -> None:
+def decide(store: Store, run_id: str, shard: Shard, rules: Rules, owners: Mapping[str, str], sources: str) -> None:
     """Judge the documents of a shard and write the decisions.
 
     Args:

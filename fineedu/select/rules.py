@@ -21,9 +21,46 @@ _KEYWORDS = frozenset({"and", "or", "not", "in", "between", "when", "then", "els
 #: The functions of Polars' SQL that look at one row only. An aggregate would make a decision depend on the batch
 #: that a document happens to sit in.
 _BY_ROW = _KEYWORDS | frozenset(
-    "abs array_contains array_length ceil char_length coalesce concat date_part ends_with exp extract floor greatest "
-    "if ifnull least left length ln log10 lower ltrim nullif octet_length pow regexp_like replace right round rtrim "
-    "sign sqrt starts_with strpos substr trim upper cast".split()
+    [
+        "abs",
+        "array_contains",
+        "array_length",
+        "ceil",
+        "char_length",
+        "coalesce",
+        "concat",
+        "date_part",
+        "ends_with",
+        "exp",
+        "extract",
+        "floor",
+        "greatest",
+        "if",
+        "ifnull",
+        "least",
+        "left",
+        "length",
+        "ln",
+        "log10",
+        "lower",
+        "ltrim",
+        "nullif",
+        "octet_length",
+        "pow",
+        "regexp_like",
+        "replace",
+        "right",
+        "round",
+        "rtrim",
+        "sign",
+        "sqrt",
+        "starts_with",
+        "strpos",
+        "substr",
+        "trim",
+        "upper",
+        "cast",
+    ]
 )
 
 
@@ -85,8 +122,10 @@ def compile_rule(sql: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
 @cache
 def _one_row(schema: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
     """Return one row of zeros and empty strings: comparing text with a number fails on values only."""
-    return pl.DataFrame(schema=dict(schema)).clear(1).with_columns(
-        pl.col(pl.String).fill_null(""), cs.numeric().fill_null(0), pl.col(pl.Boolean).fill_null(False)
+    return (
+        pl.DataFrame(schema=dict(schema))
+        .clear(1)
+        .with_columns(pl.col(pl.String).fill_null(""), cs.numeric().fill_null(0), pl.col(pl.Boolean).fill_null(False))
     )
 
 
@@ -143,7 +182,10 @@ class Rules:
             that cannot be told because a value is missing is named ``<rule>:missing``, and drops too).
         """
         if not self._expressions:
-            return batch.select(pl.repeat(True, pl.len()).alias("keep"), pl.repeat([], pl.len(), dtype=pl.List(pl.String)).alias("reasons"))
+            return batch.select(
+                pl.repeat(True, pl.len()).alias("keep"),
+                pl.repeat([], pl.len(), dtype=pl.List(pl.String)).alias("reasons"),
+            )
         told = batch.select(expression.alias(name) for name, expression in self._expressions.items())
         reasons = pl.concat_list(
             pl.when(pl.col(name).is_null())

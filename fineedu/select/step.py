@@ -38,7 +38,9 @@ class DecideShards(PipelineStep):  # type: ignore[misc]
             if not is_made(job.store.decisions(job.run_id, shard), mark):
                 with self.track_time("shard"):
                     decide(job.store, job.run_id, shard, rules, self.owners, mark)
-            documents, chosen = (read_facts(path) for path in (job.store.documents(shard), job.store.decisions(job.run_id, shard)))
+            documents, chosen = (
+                read_facts(path) for path in (job.store.documents(shard), job.store.decisions(job.run_id, shard))
+            )
             job.note(shard, 1.0, documents["pages"], chosen["kept"], documents["dropped"] | chosen["reasons"])
             yield shard
 
@@ -50,7 +52,11 @@ class WriteCorpus(PipelineStep):  # type: ignore[misc]
     type = "fineedu"
 
     def __init__(
-        self, job: Job, files: Sequence[CorpusFile], schema: Mapping[str, pl.DataType], owners: Mapping[str, str]
+        self,
+        job: Job,
+        files: Sequence[CorpusFile],
+        schema: Mapping[str, pl.DataType],
+        owners: Mapping[str, str],
     ) -> None:
         super().__init__()
         self.job = job
@@ -62,7 +68,9 @@ class WriteCorpus(PipelineStep):  # type: ignore[misc]
         """Yield each file of this rank, once it is there."""
         for file in self.files[rank::world_size]:
             with self.track_time("file"):
-                write_corpus_file(self.job.store, self.job.run_id, file, self.owners, self.schema, self.job.recipe.write)
+                write_corpus_file(
+                    self.job.store, self.job.run_id, file, self.owners, self.schema, self.job.recipe.write
+                )
             yield file
 
 
@@ -78,9 +86,7 @@ class KeepSelected(PipelineStep):  # type: ignore[misc]
     name = "keep selected"
     type = "fineedu"
 
-    def __init__(
-        self, rules: Mapping[str, str], schema: Mapping[str, pl.DataType], batch_documents: int = 512
-    ) -> None:
+    def __init__(self, rules: Mapping[str, str], schema: Mapping[str, pl.DataType], batch_documents: int = 512) -> None:
         super().__init__()
         Rules(rules, schema)  # a mistake shows here, and not in a worker an hour later
         self.rules = dict(rules)

@@ -38,7 +38,9 @@ def plan_corpus(store: Store, run_id: str, shards: Sequence[Shard], config: Writ
         filled = 0
         for shard in (shard for shard in shards if shard.dump == dump):
             batches = read_batches(store.decisions(run_id, shard), ["keep", "text_bytes"])
-            sizes = np.concatenate([np.zeros(0, np.int64), *(b.filter("keep")["text_bytes"].to_numpy() for b in batches)])
+            sizes = np.concatenate(
+                [np.zeros(0, np.int64), *(b.filter("keep")["text_bytes"].to_numpy() for b in batches)]
+            )
             ends = filled + np.cumsum(sizes, dtype=np.int64)
             start = 0
             while start < len(ends):

@@ -45,7 +45,9 @@ def write_signals(
     columns = sorted({"id"}.union(*(family.inputs for family in families)))
     with ExitStack() as stack:
         writers = {
-            family.name: TableWriter(stack.enter_context(atomic_open(targets[family.name])), {"id": pl.String(), **family.schema})
+            family.name: TableWriter(
+                stack.enter_context(atomic_open(targets[family.name])), {"id": pl.String(), **family.schema}
+            )
             for family in families
         }
         for batch in read_batches(documents, columns):

@@ -77,11 +77,7 @@ def read_lexicon(lexicon: str) -> Lexicon:
     if not isinstance(fields, dict) or not isinstance(fields.get("prefix"), str):
         raise FineeduError(f"{path}: expected keys 'prefix' (text) and 'phrases' (list)")
     phrases = fields.get("phrases")
-    if (
-        not isinstance(phrases, list)
-        or not phrases
-        or not all(isinstance(p, str) and p.strip() for p in phrases)
-    ):
+    if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
         raise FineeduError(f"{path}: 'phrases' must be a list of texts that are not empty")
     plain = tuple(" ".join(p.lower().replace(_CURLY, _APOSTROPHE).split()) for p in phrases)
     if not all(phrase.isascii() for phrase in plain):

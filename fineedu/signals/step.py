@@ -61,7 +61,10 @@ class AddSignals(PipelineStep):  # type: ignore[misc]
         while batch := list(islice(stream, self.batch_documents)):
             inputs = {name for family in self.families for name in family.inputs}
             frame = pl.DataFrame(
-                [pl.Series(name, [_field(document, name) for document in batch], dtype=pl.String) for name in sorted(inputs)]
+                [
+                    pl.Series(name, [_field(document, name) for document in batch], dtype=pl.String)
+                    for name in sorted(inputs)
+                ]
             )
             measured = [measure(family, frame).to_dicts() for family in self.families]
             for row, document in enumerate(batch):

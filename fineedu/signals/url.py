@@ -126,7 +126,11 @@ class UrlSignals(SignalFamily):
     @property
     def schema(self) -> Mapping[str, pl.DataType]:
         """Return the columns; ``url_block_reason`` is null where nothing blocks the address."""
-        return {"registered_domain": pl.String(), "url_blocked": pl.Boolean(), "url_block_reason": pl.String()}
+        return {
+            "registered_domain": pl.String(),
+            "url_blocked": pl.Boolean(),
+            "url_block_reason": pl.String(),
+        }
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -137,13 +141,15 @@ class UrlSignals(SignalFamily):
         """Measure a batch of addresses. A null address gives nulls."""
         urls = documents["url"].set(documents["url"] == "", None)
         names = registered_domains(urls)
-        blocked, extra = _blocked_domains(), pl.Series(self._extra, dtype=pl.String)
+        blocked = _blocked_domains()
         words = urls.str.replace_all(r"[^a-zA-Z0-9]+", " ").str.split(" ").list.unique()
         squeezed = urls.str.replace_all(r"[^a-zA-Z0-9]+", "").str.to_lowercase()
         hard, soft = _words("banned_words.txt"), _words("soft_banned_words.txt")
         checks = {
-            "domain": pl.Series(_in_sorted(names["registered_domain"], blocked)) | names["registered_domain"].is_in(extra.implode()),
-            "subdomain": pl.Series(_in_sorted(names["fqdn"], blocked)) | names["fqdn"].is_in(extra.implode()),
+            "domain": pl.Series(_in_sorted(names["registered_domain"], blocked))
+            | names["registered_domain"].is_in(self._extra).fill_null(False),
+            "subdomain": pl.Series(_in_sorted(names["fqdn"], blocked))
+            | names["fqdn"].is_in(self._extra).fill_null(False),
             "url": pl.Series([url in _blocked_urls() for url in urls], dtype=pl.Boolean),
             "hard_word": words.list.set_intersection(hard).list.len() > 0,
             "soft_words": words.list.set_intersection(soft).list.len() >= _SOFT_WORDS,
@@ -153,6 +159,10 @@ class UrlSignals(SignalFamily):
         reason = pl.coalesce([pl.when(pl.col(name)).then(pl.lit(name)) for name in checks])
         return (
             frame.with_columns(reason.alias("url_block_reason"), names["registered_domain"], urls.alias("url_given"))
-            .with_columns(pl.when(pl.col("url_given").is_not_null()).then(pl.col("url_block_reason").is_not_null()).alias("url_blocked"))
+            .with_columns(
+                pl.when(pl.col("url_given").is_not_null())
+                .then(pl.col("url_block_reason").is_not_null())
+                .alias("url_blocked")
+            )
             .select(list(self.schema))
         )

@@ -13,13 +13,76 @@ from fineedu.classify.bundle import load_bundle
 from fineedu.classify.metrics import evaluate
 from fineedu.errors import FineeduError
 
-LEARNED = "cell plant light energy water experiment explain example number equation history war empire sentence verb".split()
-SOLD = "price cart shipping discount login click offer sale deal buy shop store coupon brand".split()
-PLAIN = "the and of to in is on that for with as was at by it be this have from".split()
+FILLER = [f"word{n}" for n in range(400)]
+LEARNED = [
+    "cell",
+    "plant",
+    "light",
+    "energy",
+    "water",
+    "experiment",
+    "explain",
+    "example",
+    "number",
+    "equation",
+    "history",
+    "war",
+    "empire",
+    "sentence",
+    "verb",
+]
+SOLD = [
+    "price",
+    "cart",
+    "shipping",
+    "discount",
+    "login",
+    "click",
+    "offer",
+    "sale",
+    "deal",
+    "buy",
+    "shop",
+    "store",
+    "coupon",
+    "brand",
+]
+PLAIN = [
+    "the",
+    "and",
+    "of",
+    "to",
+    "in",
+    "is",
+    "on",
+    "that",
+    "for",
+    "with",
+    "as",
+    "was",
+    "at",
+    "by",
+    "it",
+    "be",
+    "this",
+    "have",
+    "from",
+]
 
 
 def document(chance: random.Random, score: int) -> str:
-    words = [chance.choice(LEARNED if chance.random() < 0.05 + score / 6 else SOLD if chance.random() < 0.5 else PLAIN) for _ in range(80)]
+    words = [
+        chance.choice(
+            LEARNED
+            if chance.random() < 0.05 + score / 6
+            else SOLD
+            if chance.random() < 0.5
+            else FILLER
+            if chance.random() < 0.3
+            else PLAIN
+        )
+        for _ in range(80)
+    ]
     return " ".join(words)
 
 
@@ -30,7 +93,13 @@ def data(tmp_path: Path) -> Path:
         rows = []
         for n in range(count):
             score = chance.choice([0, 1, 1, 1, 2, 2, 3, 4])
-            rows.append({"id": f"{name if name == 'other' else 'doc'}-{n}", "text": document(chance, score), "score": score})
+            rows.append(
+                {
+                    "id": f"{name if name == 'other' else 'doc'}-{n}",
+                    "text": document(chance, score),
+                    "score": score,
+                }
+            )
         with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "train.yaml").write_text(
@@ -43,7 +112,9 @@ def data(tmp_path: Path) -> Path:
 def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
     fasttext = pytest.importorskip("fasttext")
     if not hasattr(fasttext, "train_supervised"):
-        pytest.skip("the installed fasttext can only predict: pip install --force-reinstall --no-deps fasttext-community")
+        pytest.skip(
+            "the installed fasttext can only predict: pip install --force-reinstall --no-deps fasttext-community"
+        )
     from fineedu.classify.train_fasttext import train
 
     first, second = (train(data / "train.yaml", data, None, data / name) for name in "ab")
@@ -74,7 +145,11 @@ def test_metrics_on_a_known_table() -> None:
     assert found["positives"] == {"3": 20, "2": 50}
     assert found["precision_3"]["value"] == found["recall_3"]["value"] == found["positive_f1_3"]["value"] == 0.5
     assert found["macro_f1_3"]["value"] == pytest.approx((0.5 + 0.875) / 2)
-    assert all(entry["low"] <= entry["value"] <= entry["high"] for entry in found.values() if isinstance(entry, dict) and "low" in entry)
+    assert all(
+        entry["low"] <= entry["value"] <= entry["high"]
+        for entry in found.values()
+        if isinstance(entry, dict) and "low" in entry
+    )
 
 
 def test_bootstrap_interval_covers() -> None:

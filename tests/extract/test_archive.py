@@ -21,7 +21,9 @@ def read(data: bytes, start: int = 0, end: int | None = None) -> tuple[list[Reco
     return list(archive), archive
 
 
-@pytest.mark.parametrize("pack", [bytes, lambda r: gzip.compress(r, mtime=0), zstandard.compress], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    "pack", [bytes, lambda r: gzip.compress(r, mtime=0), zstandard.compress], ids=["plain", "gzip", "zstd"]
+)
 def test_compressions(pack) -> None:
     records = numbered_pages(5)
     pages, archive = read(b"".join(map(pack, records)))
@@ -70,7 +72,15 @@ def test_cut_off_file_keeps_what_is_whole() -> None:
     assert archive.counts.dropped.total() == 1
 
 
-@pytest.mark.parametrize(("data", "reason"), [(b"", "empty_archive"), (b"<html>no archive</html>", "not_an_archive"), (gzip.compress(b"just text"), "not_an_archive"), (bytes(range(256)) * 50, "not_an_archive")])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty_archive"),
+        (b"<html>no archive</html>", "not_an_archive"),
+        (gzip.compress(b"just text"), "not_an_archive"),
+        (bytes(range(256)) * 50, "not_an_archive"),
+    ],
+)
 def test_not_an_archive(data: bytes, reason: str) -> None:
     pages, archive = read(data)
     assert pages == []

@@ -19,13 +19,19 @@ def test_header_charset(charset: str) -> None:
     assert decode_page(text.encode(charset), charset)[0] == text
 
 
-@pytest.mark.parametrize(("text", "charset"), [(RUSSIAN, "windows-1251"), (RUSSIAN, "koi8-r"), (JAPANESE, "shift_jis"), (JAPANESE, "euc-jp")])
+@pytest.mark.parametrize(
+    ("text", "charset"),
+    [(RUSSIAN, "windows-1251"), (RUSSIAN, "koi8-r"), (JAPANESE, "shift_jis"), (JAPANESE, "euc-jp")],
+)
 def test_meta_charset_where_the_header_has_none(text: str, charset: str) -> None:
     page = f'<html><head><meta charset="{charset}"></head><body>{text}</body>'
     assert decode_page(page.encode(charset), None)[0] == page
 
 
-@pytest.mark.parametrize(("text", "charset"), [(RUSSIAN * 5, "windows-1251"), (JAPANESE * 5, "euc-jp"), (JAPANESE * 5, "shift_jis")])
+@pytest.mark.parametrize(
+    ("text", "charset"),
+    [(RUSSIAN * 5, "windows-1251"), (JAPANESE * 5, "euc-jp"), (JAPANESE * 5, "shift_jis")],
+)
 def test_header_that_lies(text: str, charset: str) -> None:
     assert decode_page(text.encode(charset), "utf-8")[0] == text
 
@@ -34,7 +40,10 @@ def test_utf8_declared_as_latin1_is_utf8() -> None:
     assert decode_page(GERMAN.encode(), "iso-8859-1") == (GERMAN, "utf-8")
 
 
-@pytest.mark.parametrize(("bom", "charset"), [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")])
+@pytest.mark.parametrize(
+    ("bom", "charset"),
+    [(codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")],
+)
 def test_byte_order_mark_wins(bom: bytes, charset: str) -> None:
     assert decode_page(bom + GERMAN.encode(charset), "windows-1252") == (GERMAN, charset)
 
@@ -50,7 +59,10 @@ def test_unknown_label_and_a_few_broken_bytes() -> None:
     assert text.count("\ufffd") == 1
 
 
-@given(st.binary(max_size=400), st.none() | st.text(max_size=20) | st.sampled_from(["utf-8", "utf-7", "hex", "idna", "zlib", "replacement"]))
+@given(
+    st.binary(max_size=400),
+    st.none() | st.text(max_size=20) | st.sampled_from(["utf-8", "utf-7", "hex", "idna", "zlib", "replacement"]),
+)
 def test_any_bytes_give_text(body: bytes, declared: str | None) -> None:
     text, charset = decode_page(body, declared)
     assert isinstance(text, str)

@@ -46,7 +46,12 @@ def server(crawl: Path) -> Iterator[str]:
 
 def test_files_folders_and_globs(crawl: Path) -> None:
     folder = crawl / "crawl-data/CC-MAIN-2024-10/segments/1/warc"
-    for given in ([str(folder)], [f"{folder}/*.warc.gz"], [str(path) for path in sorted(folder.iterdir())], [str(crawl)]):
+    for given in (
+        [str(folder)],
+        [f"{folder}/*.warc.gz"],
+        [str(path) for path in sorted(folder.iterdir())],
+        [str(crawl)],
+    ):
         shards = resolve_inputs(given, None, None, 256)
         assert list(shards) == [Shard("CC-MAIN-2024-10", n) for n in range(3)]
         assert all(source.size for source in shards.values())
@@ -69,7 +74,11 @@ def test_splits_cover_the_archive(tmp_path: Path) -> None:
     path = write_warc(tmp_path / "a.warc.gz", [b"x" * 100])
     path.write_bytes(bytes(5 << 20))
     shards = list(resolve_inputs([str(path)], None, None, 2).values())
-    assert [(source.start, source.end) for source in shards] == [(0, 2 << 20), (2 << 20, 4 << 20), (4 << 20, None)]
+    assert [(source.start, source.end) for source in shards] == [
+        (0, 2 << 20),
+        (2 << 20, 4 << 20),
+        (4 << 20, None),
+    ]
     assert [source.length for source in shards] == [2 << 20, 2 << 20, 1 << 20]
 
 

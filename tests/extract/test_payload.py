@@ -66,7 +66,11 @@ def test_bomb_costs_the_limit_only(coding: str) -> None:
     assert peak < 16 << 20
 
 
-@given(st.binary(max_size=300), st.sampled_from(["", "chunked"]), st.sampled_from(["", "gzip", "deflate", "br", "zstd", "br,gzip"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(["", "chunked"]),
+    st.sampled_from(["", "gzip", "deflate", "br", "zstd", "br,gzip"]),
+)
 def test_any_bytes_are_bounded(body: bytes, transfer: str, content: str) -> None:
     decoded, _ = decode_payload(body, transfer, content, 1000)
     assert len(decoded) <= 1000

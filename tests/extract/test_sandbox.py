@@ -21,7 +21,9 @@ def burn(seconds: float) -> None:
 @pytest.mark.parametrize("backend", ["trafilatura", "resiliparse"])
 def test_text_title_and_date(backend) -> None:
     page = html_page(
-        PARAGRAPH, title="Leaves &amp; light", head='<meta property="article:published_time" content="2021-05-04T10:00:00Z">'
+        PARAGRAPH,
+        title="Leaves &amp; light",
+        head='<meta property="article:published_time" content="2021-05-04T10:00:00Z">',
     )
     with Sandbox(SandboxLimits(backend=backend)) as sandbox:
         (found,) = sandbox.extract([("html", "utf-8", page)])
@@ -44,7 +46,14 @@ def test_memory_limit() -> None:
     assert found[1].reason in ("memory_limit", "extractor_crash")
 
 
-@pytest.mark.parametrize("markup", [b"<div>" * 100_000 + b"deep", b"<table><tr><td>" * 100_000 + b"deep", b"<b " + b"a=1 " * 300_000 + b">x"])
+@pytest.mark.parametrize(
+    "markup",
+    [
+        b"<div>" * 100_000 + b"deep",
+        b"<table><tr><td>" * 100_000 + b"deep",
+        b"<b " + b"a=1 " * 300_000 + b">x",
+    ],
+)
 def test_hostile_markup_ends_well(markup: bytes) -> None:
     with Sandbox(SandboxLimits(cpu_seconds=10)) as sandbox:
         found = list(sandbox.extract([("html", None, b"<html><body>" + markup), ("html", None, GOOD)]))
@@ -54,7 +63,10 @@ def test_hostile_markup_ends_well(markup: bytes) -> None:
 
 def test_a_busy_machine_loses_no_page() -> None:
     # Every processor is kept busy three times over: by the wall clock the pages take far longer than their limit.
-    burners = [multiprocessing.get_context("forkserver").Process(target=burn, args=(6,)) for _ in range(3 * (os.cpu_count() or 1))]
+    burners = [
+        multiprocessing.get_context("forkserver").Process(target=burn, args=(6,))
+        for _ in range(3 * (os.cpu_count() or 1))
+    ]
     for burner in burners:
         burner.start()
     try:

@@ -77,10 +77,7 @@ def test_report_in_a_browser(browser: Any, report: Path, tmp_path: Path, width: 
         box.getBoundingClientRect().right > innerWidth || box.scrollWidth > box.clientWidth + 1).length"""
     assert tab.evaluate(spilled) == 0
     assert (
-        tab.evaluate(
-            "document.scripts.length + document.links.length - document.querySelectorAll('nav a').length"
-        )
-        == 0
+        tab.evaluate("document.scripts.length + document.links.length - document.querySelectorAll('nav a').length") == 0
     )
     assert (tmp_path / f"report-{width}-{scheme}.png").stat().st_size > 10_000
     context.close()

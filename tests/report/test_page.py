@@ -108,9 +108,7 @@ def test_no_control_or_reordering_characters_reach_the_page(hostile: Made) -> No
 
 def test_page_forbids_itself_scripts_and_network(hostile: Made) -> None:
     policies = [
-        a["content"]
-        for tag, a in Elements(hostile.html).seen
-        if a.get("http-equiv") == "Content-Security-Policy"
+        a["content"] for tag, a in Elements(hostile.html).seen if a.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
 
@@ -134,9 +132,7 @@ def test_counts_are_the_manifests(hostile: Made) -> None:
         assert row[1] == sql
         assert int(row[2]) == counts["reasons"].get(rule, 0) + missing
         assert int(row[4]) == missing
-        assert int(row[5]) == counts["only_reason"].get(rule, 0) + counts["only_reason"].get(
-            f"{rule}:missing", 0
-        )
+        assert int(row[5]) == counts["only_reason"].get(rule, 0) + counts["only_reason"].get(f"{rule}:missing", 0)
     for reason, number in counts["reasons"].items():
         assert re.search(rf"<summary><b>{re.escape(reason)}</b> {number} document", hostile.html)
 
@@ -163,13 +159,10 @@ def test_dropped_samples_name_the_failed_clause_with_its_value(run_pages: RunPag
 def test_borderline_shows_the_nearest_that_one_bound_decides(run_pages: RunPages) -> None:
     scores = [0.1, 0.9, 1.7, 2.3, 2.44, 2.5, 2.61, 3.1, 4.2, 4.9]
     pages = [
-        (f"http://s{i}.example/", page(f"page of {s}", ENGLISH * (3 + i), f"score={s}"))
-        for i, s in enumerate(scores)
+        (f"http://s{i}.example/", page(f"page of {s}", ENGLISH * (3 + i), f"score={s}")) for i, s in enumerate(scores)
     ]
     # Nearest of all, but another rule drops it as well: the bound does not decide.
-    pages.append(
-        ("http://other.example/", page("page of two rules", "score=2.499 The short one, in English."))
-    )
+    pages.append(("http://other.example/", page("page of two rules", "score=2.499 The short one, in English.")))
     rules = '{edu: "edu_score >= 2.5", size: "text_bytes >= 200"}'
     html = run_pages(pages, rules=rules, settings=["report.borderline=4", "report.samples=0"]).html
     section = html[html.index('<section id="borderline">') : html.index('<section id="kept">')]
@@ -192,9 +185,7 @@ def test_samples_and_figures_do_not_depend_on_how_pages_are_sharded(run_pages: R
 
 
 def test_duplicates_and_phrases(run_pages: RunPages) -> None:
-    twins = [
-        ("http://t.example/", page(f"t{i}", ENGLISH * 2, "twin=a Certainly! Certainly!")) for i in range(3)
-    ]
+    twins = [("http://t.example/", page(f"t{i}", ENGLISH * 2, "twin=a Certainly! Certainly!")) for i in range(3)]
     single = [("http://u.example/", page("u", ENGLISH * 2, "twin=b"))]
     html = run_pages(twins + single).html
     assert "75.0 % of the kept documents share their text" in html
@@ -244,8 +235,7 @@ def test_real_pages_are_counted_to_the_byte(real_data, tmp_path) -> None:
     )
     shards = sorted((tmp_path / "out" / "documents").rglob("*.parquet"))
     size = sum(
-        pl.read_parquet(shard, columns=["text_bytes"], hive_partitioning=False)["text_bytes"].sum()
-        for shard in shards
+        pl.read_parquet(shard, columns=["text_bytes"], hive_partitioning=False)["text_bytes"].sum() for shard in shards
     )
     html = result.report.read_text(encoding="utf-8")
     assert f"of {size / 1e3:,.1f} kB" in html

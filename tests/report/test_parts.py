@@ -80,9 +80,7 @@ def test_names_are_exact_up_to_their_size_and_bounded_beyond() -> None:
         exact.update(names, kept)
         small.update(names, kept)
     assert exact.error == 0 and small.error > 0
-    assert [(n, d) for n, d, _ in exact.top(5)] == sorted(
-        before.items(), key=lambda item: (-item[1], item[0])
-    )[:5]
+    assert [(n, d) for n, d, _ in exact.top(5)] == sorted(before.items(), key=lambda item: (-item[1], item[0]))[:5]
     for name, documents, kept in small.top(10):
         assert before[name] - small.error <= documents <= before[name]
         assert after[name] - small.error <= kept <= after[name]

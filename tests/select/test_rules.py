@@ -9,7 +9,12 @@ from fineedu.errors import FineeduError
 from fineedu.select.rules import Rules, clauses, compile_rule
 
 SCHEMA = {"score": pl.Float32(), "language": pl.String(), "blocked": pl.Boolean(), "words": pl.UInt32()}
-RULES = {"language": "language = 'en'", "score": "score > 2.5 AND score <= 5", "words": "words BETWEEN 50 AND 100", "url": "NOT blocked"}
+RULES = {
+    "language": "language = 'en'",
+    "score": "score > 2.5 AND score <= 5",
+    "words": "words BETWEEN 50 AND 100",
+    "url": "NOT blocked",
+}
 
 rows = st.lists(
     st.tuples(
@@ -23,7 +28,9 @@ rows = st.lists(
 
 
 @given(rows)
-def test_judges_as_plain_python_does(data: list[tuple[float | None, str | None, bool | None, int | None]]) -> None:
+def test_judges_as_plain_python_does(
+    data: list[tuple[float | None, str | None, bool | None, int | None]],
+) -> None:
     frame = pl.DataFrame(data, schema=SCHEMA, orient="row")
     expected = []
     for score, language, blocked, words in data:
@@ -75,7 +82,20 @@ def test_explain_names_clause_and_value() -> None:
     assert found[("words", "words BETWEEN 50 AND 100")][0] is True
 
 
-@pytest.mark.parametrize("sql", ["sum(score) > 1", "score > max(score)", "rank() OVER (ORDER BY score) < 3", "row_number() over (order by words) = 1", "score > (SELECT 1)", "score > 1; DROP TABLE x", "read_csv('x') > 1", "", "'text'"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "sum(score) > 1",
+        "score > max(score)",
+        "rank() OVER (ORDER BY score) < 3",
+        "row_number() over (order by words) = 1",
+        "score > (SELECT 1)",
+        "score > 1; DROP TABLE x",
+        "read_csv('x') > 1",
+        "",
+        "'text'",
+    ],
+)
 def test_what_a_rule_may_not_be(sql: str) -> None:
     with pytest.raises(FineeduError):
         compile_rule(sql, SCHEMA)

@@ -20,11 +20,7 @@ PHRASES = ("delve", "as a large language model", "it's important to note", "rich
 
 
 def counts(texts, lexicon="fineweb-proxy") -> list[dict]:
-    return (
-        PhraseSignals(lexicon)
-        .compute(pl.DataFrame({"text": list(texts)}, schema={"text": pl.String}))
-        .to_dicts()
-    )
+    return PhraseSignals(lexicon).compute(pl.DataFrame({"text": list(texts)}, schema={"text": pl.String})).to_dicts()
 
 
 def expected(text: str) -> dict[str, int]:

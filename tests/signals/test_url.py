@@ -30,7 +30,7 @@ def test_domains_and_missing() -> None:
 
 
 def test_extra_domains() -> None:
-    found = signals(["https://a.bad.example/x", "https://good.example/"], extra_domains=["a.bad.example"])
+    found = signals(["https://a.bad.com/x", "https://good.com/"], extra_domains=["a.bad.com"])
     assert found["url_block_reason"].to_list() == ["subdomain", None]
 
 
@@ -44,7 +44,14 @@ def reference() -> URLFilter:
     return step
 
 
-NAMES = {"domain": "domain", "subdomain": "subdomain", "url": "url", "hard_blacklisted": "hard_word", "soft_blacklisted": "soft_words", "blacklisted_subword": "subword"}
+NAMES = {
+    "domain": "domain",
+    "subdomain": "subdomain",
+    "url": "url",
+    "hard_blacklisted": "hard_word",
+    "soft_blacklisted": "soft_words",
+    "blacklisted_subword": "subword",
+}
 
 
 def decisions(step: URLFilter, urls: list[str]) -> list[str | None]:

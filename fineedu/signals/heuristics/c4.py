@@ -232,9 +232,7 @@ def _cited_line(
     if kept == 0:
         return 0, 0
     spans = np.empty((size, 2), np.int32)
-    words = split_words(
-        line, line_classes, 0, length, tables.keys, tables.values, spans, np.empty(size, np.int32)
-    )
+    words = split_words(line, line_classes, 0, length, tables.keys, tables.values, spans, np.empty(size, np.int32))
     kinds = np.empty(words, np.uint8)
     measure_words(
         line, line_classes, spans, words, tables.stop_words, tables.powers,

@@ -137,9 +137,7 @@ def class_table() -> npt.NDArray[np.uint32]:
     return table
 
 
-def _mark_letters(
-    table: npt.NDArray[np.uint32], upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool_]
-) -> None:
+def _mark_letters(table: npt.NDArray[np.uint32], upper: npt.NDArray[np.bool_], lower: npt.NDArray[np.bool_]) -> None:
     table[_ranges(_LETTERS)] |= LETTER
     low = table[: len(upper)]
     letter = (low & LETTER) != 0

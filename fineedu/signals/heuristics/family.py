@@ -44,8 +44,8 @@ Counts = npt.NDArray[np.int64]
 #: words that are not all symbols, their characters, words with a letter
 _SOLID, _SOLID_CHARACTERS, _WITH_LETTER, _STOP_WORDS = range(WORD_KINDS, WORD_KINDS + 4)
 _BREAK_LINES, _BULLETS, _ELLIPSIS_ENDS = range(GOPHER_LINES, GOPHER_LINES + 3)
-_NEWLINES, _FULL, _FULL_TERMINAL, _FULL_SHORT, _FULL_REPEATED, _PIECES, _REPEATED, _REPEATED_CHARACTERS = (
-    range(NEWLINE_LINES, NEWLINE_LINES + 8)
+_NEWLINES, _FULL, _FULL_TERMINAL, _FULL_SHORT, _FULL_REPEATED, _PIECES, _REPEATED, _REPEATED_CHARACTERS = range(
+    NEWLINE_LINES, NEWLINE_LINES + 8
 )
 _PARAGRAPHS, _PARAGRAPHS_REPEATED, _PARAGRAPHS_CHARACTERS = range(PARAGRAPHS, PARAGRAPHS + 3)
 
@@ -132,18 +132,14 @@ class HeuristicSignals(SignalFamily):
             FineeduError: there is no ``text`` column of type String.
         """
         if "text" not in documents.columns:
-            raise FineeduError(
-                f"no column 'text' among {documents.columns}: the heuristics need the documents' text"
-            )
+            raise FineeduError(f"no column 'text' among {documents.columns}: the heuristics need the documents' text")
         text = documents["text"]
         buffer = text_buffer(text)
         counts = measure_batch(buffer.data, buffer.offsets, tables(), ALL_PARTS)
         columns: dict[str, npt.NDArray[Any]] = {"n_bytes": np.diff(buffer.offsets).astype(np.uint32)}
         columns |= {name: counts[:, k].astype(np.uint32) for name, k in _COUNTS.items()}
         columns |= {name: counts[:, k] != 0 for name, k in _FLAGS.items()}
-        columns |= {
-            name: _ratio(counts[:, above], counts[:, below]) for name, (above, below) in _RATIOS.items()
-        }
+        columns |= {name: _ratio(counts[:, above], counts[:, below]) for name, (above, below) in _RATIOS.items()}
         characters = counts[:, CHARACTERS] - counts[:, _NEWLINES]
         blank = counts[:, _FULL] == 0  # datatrove drops it as empty before it divides
         columns["fineweb_char_dup_ratio"] = _ratio(counts[:, _FULL_REPEATED], np.where(blank, 0, characters))

@@ -126,9 +126,7 @@ def _duplicate_characters(
     i = 0
     while i < count - n + 1:
         length = ends[i + n] - ends[i]
-        if (marks[i] or length < WINDOW) and seen_before(
-            table, _span_key(stream, ends[i], ends[i + n], powers)
-        ):
+        if (marks[i] or length < WINDOW) and seen_before(table, _span_key(stream, ends[i], ends[i + n], powers)):
             repeated += length
             i += n
         else:

@@ -155,9 +155,7 @@ def _split_chunk(
 
 
 @inner
-def split_words(
-    points: Any, classes: Any, start: int, end: int, keys: Any, values: Any, spans: Any, stack: Any
-) -> int:
+def split_words(points: Any, classes: Any, start: int, end: int, keys: Any, values: Any, spans: Any, stack: Any) -> int:
     """Split ``points[start:end]`` into words.
 
     Args:

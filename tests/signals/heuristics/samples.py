@@ -19,8 +19,7 @@ _MENU = "\n".join(f"- Soup of the day no. {i}" for i in range(40))
 _TABLE = "\n".join("1 11 1 1 11 | 0.5kg | 12:30-14:00" for _ in range(30))
 _SPAM = "buy cheap tickets online now " * 60
 _CITED = "\n".join(
-    f"The town grew to {n},000 people by 19{n}.[{n}][citation needed] It has a mill, a school and a "
-    f"pub.[edit]"
+    f"The town grew to {n},000 people by 19{n}.[{n}][citation needed] It has a mill, a school and a pub.[edit]"
     for n in range(10, 22)
 )
 _EXCLAIMING = "Win now!!! Call us :-) today... #deal #now #win and/or #smile <3 \n" * 20
@@ -30,8 +29,7 @@ _CURLY = _PROSE + "\nfunction f() { return 1 } is how it starts.\n"
 _SILENT_CURLY = _PROSE + "\nfunction f() { return 1 }\n"
 _LONG_WORD = _PROSE + "\n" + "x" * 1001 + " is a very long word.\n"
 _BREAKS = (
-    "One line.\rTwo lines.\r\nThree lines.\x0bFour of them.\x1cFive of them.\u2028Six of them.\x85Seven of "
-    "them. " * 4
+    "One line.\rTwo lines.\r\nThree lines.\x0bFour of them.\x1cFive of them.\u2028Six of them.\x85Seven of them. " * 4
 )
 _FOREIGN = (
     "Die Mühle stand am Ende des Weges, und niemand hatte dort seit Jahren gearbeitet. «Était-ce vrai?» "

@@ -44,9 +44,7 @@ def test_symbol_sets_are_those_of_datatrove_and_spacy():
 
 
 @pytest.mark.filterwarnings("ignore:Possible nested set")
-@pytest.mark.parametrize(
-    ("flag", "group"), [("LETTER", "ALPHA"), ("LOWER", "ALPHA_LOWER"), ("UPPER", "ALPHA_UPPER")]
-)
+@pytest.mark.parametrize(("flag", "group"), [("LETTER", "ALPHA"), ("LOWER", "ALPHA_LOWER"), ("UPPER", "ALPHA_UPPER")])
 def test_letters_are_those_of_spacy_but_for_a_handful(flag, group):
     pattern = re.compile(f"[{getattr(char_classes, group)}]")
     ours = holders(getattr(characters, flag))

@@ -18,9 +18,7 @@ MEASURE = (
 
 def start(cache: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
-    return subprocess.Popen(
-        [sys.executable, "-c", MEASURE], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", MEASURE], env=environment, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow

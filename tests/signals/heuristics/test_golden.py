@@ -29,9 +29,7 @@ def our_words(text: str) -> list[str]:
 
 
 def measured(texts) -> list[dict]:
-    return (
-        HeuristicSignals().compute(pl.DataFrame({"text": list(texts)}, schema={"text": pl.String})).to_dicts()
-    )
+    return HeuristicSignals().compute(pl.DataFrame({"text": list(texts)}, schema={"text": pl.String})).to_dicts()
 
 
 def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
