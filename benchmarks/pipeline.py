@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PEER = '''
+PEER = """
 import sys
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.extractors import Trafilatura
@@ -28,11 +28,11 @@ from datatrove.pipeline.filters import (C4QualityFilter, FineWebQualityFilter, G
 from datatrove.pipeline.readers import WarcReader
 from datatrove.pipeline.writers import JsonlWriter
 if __name__ == "__main__":
-    folder, name, out = sys.argv[1:]
-    LocalPipelineExecutor([WarcReader(folder, glob_pattern=name), URLFilter(), Trafilatura(favour_precision=True),
+    folder, out = sys.argv[1:]
+    LocalPipelineExecutor([WarcReader(folder), URLFilter(), Trafilatura(favour_precision=True),
         GopherRepetitionFilter(), GopherQualityFilter(), C4QualityFilter(filter_no_terminal_punct=False),
         FineWebQualityFilter(), JsonlWriter(out + "/out")], tasks=1, logging_dir=out + "/logs").run()
-'''
+"""
 
 
 def peer_python(folder: Path) -> Path:
@@ -45,13 +45,13 @@ def peer_python(folder: Path) -> Path:
     return python
 
 
-def run_peer(python: Path, warc: Path) -> dict[str, float]:
+def run_peer(python: Path, pages: Path) -> dict[str, float]:
     """Return seconds by stage of stock datatrove."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "peer.py"
         script.write_text(PEER)
         started = time.monotonic()
-        subprocess.run([python, script, warc.parent, warc.name, folder], check=True, capture_output=True)
+        subprocess.run([python, script, pages, folder], check=True, capture_output=True)
         total = time.monotonic() - started
         steps = json.loads((Path(folder) / "logs" / "stats.json").read_text())
     seconds = {step["name"].split()[-1].lower() + str(n): step["time_stats"]["total"] for n, step in enumerate(steps)}
@@ -62,12 +62,13 @@ def run_peer(python: Path, warc: Path) -> dict[str, float]:
         "URL filter (loads its list)": url,
         "write": write,
         "whole process": total,
+        "documents": float(steps[2]["stats"]["forwarded"]),
     }
 
 
-def run_ours(warc: Path, backend: str, folder: Path) -> dict[str, float]:
+def run_ours(pages: Path, backend: str, folder: Path) -> dict[str, float]:
     """Return seconds by stage of ``fineedu run fineweb``, and its peak memory in MB (parent, worker and sandbox)."""
-    command = [sys.executable, "-m", "fineedu", "run", "fineweb", "-i", str(warc), "-o", str(folder), "--workers", "1"]
+    command = [sys.executable, "-m", "fineedu", "run", "fineweb", "-i", str(pages), "-o", str(folder), "--workers", "1"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     started = time.monotonic()
     subprocess.run([*command, "--set", f"extract.backend={backend}"], check=True, capture_output=True)
@@ -80,6 +81,7 @@ def run_ours(warc: Path, backend: str, folder: Path) -> dict[str, float]:
         "read and extract": extract,
         "filters": signals + select,
         "whole process": total,
+        "documents": float(json.loads((run / "manifest.json").read_text())["counts"]["documents"]),
         "largest process, MB": peak / 1024,
     }
 
@@ -108,7 +110,10 @@ def growth(warc: Path, backend: str) -> None:
             seconds = time.monotonic() - started
             manifest = json.loads(next(Path(f"{folder}/out/runs").glob("*/manifest.json")).read_text())
             pages = manifest["counts"]["pages"]
-            print(f"{pages:7,} pages: {seconds:6.1f} s, {pages / seconds:5.0f} pages/s, all processes {peak / 2**20:,.0f} MB", flush=True)
+            print(
+                f"{pages:7,} pages: {seconds:6.1f} s, {pages / seconds:5.0f} pages/s, all processes {peak / 2**20:,.0f} MB",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -122,14 +127,24 @@ def main() -> None:
     if given.growth:
         growth(given.warc, given.growth)
         return
-    theirs = run_peer(peer_python(given.peer), given.warc)
-    for backend in ("trafilatura", "resiliparse"):
-        with tempfile.TemporaryDirectory() as folder:
-            ours = run_ours(given.warc, backend, Path(folder))
-        print(f"\n{backend}: datatrove s, fineedu s, ratio")
-        for stage in ("read and extract", "filters", "whole process"):
-            print(f"  {stage:18s} {theirs[stage]:8.2f} {ours[stage]:8.2f} {theirs[stage] / ours[stage]:7.1f}x")
-        print(f"  largest process {ours['largest process, MB']:.0f} MB", flush=True)
+    with tempfile.TemporaryDirectory() as shelf:
+        pages = Path(shelf)
+        for path in sorted(given.warc.parent.glob("pages-*.warc.gz")):
+            (pages / path.name).symlink_to(path)
+        theirs = run_peer(peer_python(given.peer), pages)
+        for backend in ("trafilatura", "resiliparse"):
+            with tempfile.TemporaryDirectory() as folder:
+                ours = run_ours(pages, backend, Path(folder))
+            print(
+                f"\n{backend}: documents {theirs['documents']:.0f} (datatrove) and {ours['documents']:.0f} (fineedu); seconds, ratio"
+            )
+            for stage in ("read and extract", "filters", "whole process"):
+                print(f"  {stage:18s} {theirs[stage]:8.2f} {ours[stage]:8.2f} {theirs[stage] / ours[stage]:7.1f}x")
+            each = theirs["whole process"] / theirs["documents"] / (ours["whole process"] / ours["documents"])
+            print(
+                f"  whole process, a document: {each:.1f}x; largest process {ours['largest process, MB']:.0f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
