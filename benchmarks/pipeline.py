@@ -110,10 +110,8 @@ def growth(warc: Path, backend: str) -> None:
             seconds = time.monotonic() - started
             manifest = json.loads(next(Path(f"{folder}/out/runs").glob("*/manifest.json")).read_text())
             pages = manifest["counts"]["pages"]
-            print(
-                f"{pages:7,} pages: {seconds:6.1f} s, {pages / seconds:5.0f} pages/s, all processes {peak / 2**20:,.0f} MB",
-                flush=True,
-            )
+            speed, memory = pages / seconds, peak / 2**20
+            print(f"{pages:7,} pages: {seconds:6.1f} s, {speed:5.0f} pages/s, all {memory:,.0f} MB", flush=True)
 
 
 def main() -> None:
@@ -135,9 +133,7 @@ def main() -> None:
         for backend in ("trafilatura", "resiliparse"):
             with tempfile.TemporaryDirectory() as folder:
                 ours = run_ours(pages, backend, Path(folder))
-            print(
-                f"\n{backend}: documents {theirs['documents']:.0f} (datatrove) and {ours['documents']:.0f} (fineedu); seconds, ratio"
-            )
+            print(f"\n{backend}: {theirs['documents']:.0f} documents of datatrove's, {ours['documents']:.0f} of ours")
             for stage in ("read and extract", "filters", "whole process"):
                 print(f"  {stage:18s} {theirs[stage]:8.2f} {ours[stage]:8.2f} {theirs[stage] / ours[stage]:7.1f}x")
             each = theirs["whole process"] / theirs["documents"] / (ours["whole process"] / ours["documents"])
