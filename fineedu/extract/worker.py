@@ -87,8 +87,11 @@ def main() -> None:
     """Answer pages until stdin ends. A page over its CPU time ends this process by SIGPROF, from the kernel."""
     settings = json.loads(sys.argv[1])
     if settings["backend"] == "trafilatura":
-        import trafilatura  # noqa: F401  (its import must not count as memory or time of the first page)
         from trafilatura.meta import reset_caches
+
+        from fineedu.extract.tuned import tune_trafilatura
+
+        tune_trafilatura()
     else:
         import resiliparse.extract.html2text  # noqa: F401
     output = os.fdopen(os.dup(1), "wb")
