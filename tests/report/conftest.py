@@ -49,9 +49,10 @@ class StatedPhrases(SignalFamily):
 
 @pytest.fixture(scope="session", autouse=True)
 def stated_families() -> Iterator[None]:
+    # Under names of their own: other tests of the same process must find the real families.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(families.FAMILIES, "edu", f"{__name__}:StatedSignals")
-        patch.setitem(families.FAMILIES, "phrases", f"{__name__}:StatedPhrases")
+        patch.setitem(families.FAMILIES, "stated-edu", f"{__name__}:StatedSignals")
+        patch.setitem(families.FAMILIES, "stated-phrases", f"{__name__}:StatedPhrases")
         yield
 
 
@@ -122,7 +123,7 @@ def run_pages(tmp_path_factory: pytest.TempPathFactory) -> RunPages:
             names.append(str(path))
         folder = tmp_path_factory.mktemp("run")
         overrides = [
-            "signals=[edu, phrases]",
+            "signals=[stated-edu, stated-phrases]",
             "extract.backend=resiliparse",
             f"select.rules={rules}",
             *settings,
