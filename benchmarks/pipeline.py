@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -67,22 +66,26 @@ def run_peer(python: Path, pages: Path) -> dict[str, float]:
 
 
 def run_ours(pages: Path, backend: str, folder: Path) -> dict[str, float]:
-    """Return seconds by stage of ``fineedu run fineweb``, and its peak memory in MB (parent, worker and sandbox)."""
+    """Return seconds by stage of ``fineedu run fineweb``, and the peak memory of its largest process in MB."""
     command = [sys.executable, "-m", "fineedu", "run", "fineweb", "-i", str(pages), "-o", str(folder), "--workers", "1"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     started = time.monotonic()
-    subprocess.run([*command, "--set", f"extract.backend={backend}"], check=True, capture_output=True)
+    child = subprocess.Popen(
+        [*command, "--set", f"extract.backend={backend}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)  # of this child and those it waited for, not of the peer
     total = time.monotonic() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
     run = next((folder / "runs").iterdir())
     stats = [json.loads(path.read_text()) for path in (run / "logs" / "shards" / "stats").glob("*.json")]
     extract, signals, select = (sum(s[n]["time_stats"]["total"] for s in stats) for n in range(3))
-    peak = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     return {
         "read and extract": extract,
         "filters": signals + select,
         "whole process": total,
         "documents": float(json.loads((run / "manifest.json").read_text())["counts"]["documents"]),
-        "largest process, MB": peak / 1024,
+        "largest process, MB": usage.ru_maxrss / 1024,
     }
 
 
