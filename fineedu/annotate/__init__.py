@@ -1,0 +1,1 @@
+"""Labels by language models and people: rubrics, engines, panels, agreement."""
