@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
+from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 
 app = typer.Typer(
@@ -246,6 +247,9 @@ def report(
     path = found.job.store.run(found.job.run_id) / "report.html"
     write_report(path, found.job, found.schema, found.owners, found.manifest)
     out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+
+
+app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
 
 
 @app.command()
