@@ -148,6 +148,8 @@ def _print_result(result: Any) -> None:
     table.add_row("corpus", escape(str(result.corpus)) if result.kept else "empty: no document fulfils every rule")
     table.add_row("report", escape(str(result.report)))
     out.print(table, highlight=False, soft_wrap=True)
+    for warning in result.warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fineedu.errors import FineeduError
+from fineedu.store import Shard, Store
 
 #: Rows read together: 2 MB a column of numbers; a store's own row groups of 1,024 cost ten times the overhead.
 POOL_ROWS = 2**17
@@ -120,6 +121,23 @@ def _open_store(root: Path) -> Pool:
         schema |= new
         owners |= dict.fromkeys(new, folder.name)
     return Pool(str(root), parts, schema, owners)
+
+
+def store_pool(
+    store: Store, shards: Sequence[Shard], schema: Mapping[str, pl.DataType], owners: Mapping[str, str]
+) -> Pool:
+    """Return the documents of a run with its signals.
+
+    Args:
+        store: the store.
+        shards: the run's shards.
+        schema: columns of documents and signals.
+        owners: signal column to its family.
+    """
+    parts = {"documents": tuple(store.documents(shard) for shard in shards)}
+    for family in dict.fromkeys(owners.values()):
+        parts[family] = tuple(store.signals(family, shard) for shard in shards)
+    return Pool(str(store.root), parts, dict(schema), {column: owners.get(column, "documents") for column in schema})
 
 
 def _schema(path: Path) -> dict[str, pl.DataType]:

@@ -22,12 +22,14 @@ from fineedu.extract.documents import documents_made_by
 from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
 from fineedu.job import Job, Progress
+from fineedu.pool import store_pool
 from fineedu.recipe import Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
 from fineedu.select.rules import compile_rule
 from fineedu.select.step import DecideShards, WriteCorpus
 from fineedu.select.write import CorpusFile, plan_corpus
 from fineedu.signals.base import SignalFamily
+from fineedu.signals.families import made_by as signals_made_by
 from fineedu.signals.families import make_family, parse_entry, signal_columns
 from fineedu.signals.step import MeasureShards
 from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
@@ -61,14 +63,19 @@ class RunResult:
     report: Path
     manifest: Path
     dropped: Mapping[str, int]
+    warnings: tuple[str, ...]
     seconds: float
 
 
 def _families(source: RecipeSource) -> tuple[SignalFamily, ...]:
-    families = []
+    families: list[SignalFamily] = []
+    schema = dict(DOCUMENT_SCHEMA)
     for number, entry in enumerate(source.recipe.signals):
         try:
-            families.append(make_family(*parse_entry(entry)))
+            family = make_family(*parse_entry(entry))
+            family.check(schema)
+            families.append(family)
+            schema |= family.schema
         except FineeduError as error:
             raise source.error(("signals", number), str(error)) from error
     return tuple(families)
@@ -120,7 +127,7 @@ def plan_run(
     base = os.environ.get("FINEEDU_COMMON_CRAWL", COMMON_CRAWL)
     shards = resolve_inputs(inputs, dump, limit_files, source.recipe.extract.split_mb, base)
     made_by = {"documents": documents_made_by(source.recipe.extract)}
-    made_by |= {family.name: family.fingerprint for family in families}
+    made_by |= signals_made_by(families)
     marks = {name: fingerprint(made) for name, made in made_by.items()}
     sources = {str(shard): place.as_json() for shard, place in shards.items()}
     run_id = f"{source.recipe.name}-{fingerprint([source.recipe.hash, sources, marks])[:8]}"
@@ -203,12 +210,14 @@ def execute(
         with watch(job):
             run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
         timings["shards"] = time.monotonic() - started
+        pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
+        warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
         if files:
             write = [WriteCorpus(job, files, plan.schema, plan.owners)]
             run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
         timings["write"] = time.monotonic() - started - timings["shards"]
-        manifest = _manifest(plan, files)
+        manifest = _manifest(plan, files) | {"warnings": warnings}
         write_json(folder / "manifest.json", manifest)
         report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
         timings["total"] = time.monotonic() - started
@@ -223,6 +232,7 @@ def execute(
         report=report,
         manifest=folder / "manifest.json",
         dropped=counts["not_extracted"] | counts["reasons"],
+        warnings=tuple(warnings),
         seconds=timings["total"],
     )
 
