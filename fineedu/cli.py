@@ -252,6 +252,7 @@ def report(
 
 
 app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
+app.add_typer(ensemble.app, name="ensemble")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from fineedu.hashing import hash_ids
 
 Floats = npt.NDArray[np.float64]
 _FOLDS = 5
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 
 
 class _Strict(BaseModel):
@@ -34,7 +34,7 @@ class Gain(_Strict):
     best_single: float
     single: str
     gain: float
-    #: 95 % bootstrap interval of the gain over documents (percentile, 2,000 resamples, seeded)
+    #: 95 % bootstrap interval of the gain over documents (percentile, 1,000 resamples, seeded)
     low: float
     high: float
 
