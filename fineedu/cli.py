@@ -175,7 +175,8 @@ def explain(
 
     found = explain_document(find_run(output, run_name), document_id)
     text = found.values.pop("text")
-    out.print(f"[bold]{'kept' if found.kept else 'dropped'}[/] in shard {found.shard}", highlight=False)
+    why = f" for {', '.join(found.reasons)}" if found.reasons else ""
+    out.print(f"[bold]{'kept' if found.kept else 'dropped'}[/]{escape(why)} in shard {found.shard}", highlight=False)
     rules = Table("", "rule", "clause", "value", box=None, title="rules", title_justify="left")
     for verdict in found.verdicts:
         mark = {True: "[green]holds[/]", False: "[bold red]fails[/]", None: "[bold yellow]missing[/]"}[verdict.holds]

@@ -67,3 +67,11 @@ def uniform(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Turn hashes into numbers strictly between 0 and 1."""
     spread: npt.NDArray[np.float64] = ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     return spread
+
+
+def reshuffle(hashes: npt.NDArray[np.uint64], stream: int) -> npt.NDArray[np.uint64]:
+    """Turn n hashes into n others that tell nothing of them: another throw of the dice for the same documents."""
+    mixed = hashes + np.uint64(stream * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

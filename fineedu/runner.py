@@ -25,9 +25,11 @@ from fineedu.job import Job, Progress
 from fineedu.pool import store_pool
 from fineedu.recipe import Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
+from fineedu.select.choose import Selector
+from fineedu.select.decide import load_selection, save_selection
 from fineedu.select.rules import compile_rule
 from fineedu.select.step import DecideShards, WriteCorpus
-from fineedu.select.write import CorpusFile, plan_corpus
+from fineedu.select.write import REPEAT, CorpusFile, plan_corpus
 from fineedu.signals.base import SignalFamily
 from fineedu.signals.families import made_by as signals_made_by
 from fineedu.signals.families import make_family, parse_entry, signal_columns
@@ -88,9 +90,17 @@ def _check_selection(source: RecipeSource, schema: Mapping[str, pl.DataType]) ->
             compile_rule(sql, schema)
         except FineeduError as error:
             raise source.error(("select", "rules", name), str(error)) from error
+    try:
+        Selector(recipe.select, schema)
+    except FineeduError as error:
+        raise source.error(("select",), str(error)) from error
     for column in recipe.write.columns:
-        if column not in schema:
-            raise source.error(("write", "columns"), f"no column {column!r}; there are {', '.join(schema)}")
+        if column not in schema and column != REPEAT:
+            raise source.error(("write", "columns"), f"no column {column!r}; there are {', '.join(schema)}, {REPEAT}")
+    if recipe.select.repeats and REPEAT not in recipe.write.columns:
+        raise source.error(
+            ("write", "columns"), f"the selection repeats documents: add {REPEAT!r}, how often each one counts"
+        )
 
 
 def plan_run(
@@ -202,15 +212,16 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
-        steps = [
-            ExtractShards(job),
-            MeasureShards(job, plan.families),
-            DecideShards(job, plan.schema, plan.owners),
-        ]
-        with watch(job):
-            run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
-        timings["shards"] = time.monotonic() - started
+        measure = [ExtractShards(job), MeasureShards(job, plan.families)]
+        every = [*measure, DecideShards(job, plan.schema, plan.owners)]
+        selector = Selector(job.recipe.select, plan.schema)
         pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
+        with watch(job):
+            if selector.passes:  # a threshold of the whole pool must be known before the first document is judged
+                run_tasks(measure, tasks or len(job.shards), workers, engine, folder / "logs" / "measure")
+                save_selection(folder, selector.fit(pool.batches))
+            run_tasks(every, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
+        timings["shards"] = time.monotonic() - started
         warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
         if files:
@@ -261,7 +272,7 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
         documents = read_facts(job.store.documents(shard))
         chosen = read_facts(job.store.decisions(job.run_id, shard))
         totals.update({"pages": documents["pages"], "documents": documents["documents"]})
-        totals.update({"kept": chosen["kept"], "kept_bytes": chosen["kept_bytes"]})
+        totals.update({name: chosen[name] for name in ("kept", "kept_bytes", "copies")})
         gathered["records"].update(documents["records"])
         gathered["not_extracted"].update(documents["dropped"])
         gathered["reasons"].update(chosen["reasons"])
@@ -277,6 +288,7 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
         "made_by": dict(plan.made_by),
         "versions": {library: version(library) for library in _LIBRARIES},
         "counts": dict(totals) | ordered,
+        "selection": load_selection(job.store.run(job.run_id))[0].told,
         "inputs": {str(shard): source.as_json() for shard, source in job.shards.items()},
         "corpus": [
             {

@@ -201,6 +201,11 @@ class Rules:
         ).list.drop_nulls()
         return told.select((reasons.list.len() == 0).alias("keep"), reasons.alias("reasons"))
 
+    def holds(self, batch: pl.DataFrame) -> pl.Series:
+        """Return ``keep`` of :meth:`judge` alone, without the work of telling reasons."""
+        told = [expression.fill_null(False) for expression in self._expressions.values()]
+        return batch.select(pl.repeat(True, pl.len()).and_(*told).alias("keep"))["keep"]
+
     def explain(self, row: pl.DataFrame) -> list[Verdict]:
         """Return the verdict of every clause on one document.
 
