@@ -17,6 +17,7 @@ from rich.table import Table
 import fineedu
 from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
+from fineedu.select import command as selection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -254,6 +255,7 @@ def report(
 
 app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
 app.add_typer(ensemble.app, name="ensemble")
+app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 
 
 @app.command()

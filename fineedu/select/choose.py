@@ -93,7 +93,8 @@ class Selector:
             caps = cap.cuts()
         if not self._thresholds:
             return Cuts(), caps
-        sketch = KeySketch(["mass", "documents"], ["top", "mix"])
+        groups = ["top"] * (self.config.top is not None) + ["mix"] * (self.config.mixture is not None)
+        sketch = KeySketch(["mass", "documents"], groups)
         for batch in batches(columns):
             rows = self._candidates(batch.filter(self.rules.holds(batch)))
             rows = rows.filter(pl.col("refused").is_null() & ~_over(rows, caps))
