@@ -2,7 +2,7 @@
 
 Writes documents and signals columns (without text) as parquet, shards of a million rows, then measures finding the cuts
 and judging every document, with the reading of the files: seconds, CPU time (which a shared machine's other load moves
-less), and the peak memory of a process of its own (``ru_maxrss``). The heaviest recipe takes a pass for the cap, one for
+less), and the peak memory of its own process (``ru_maxrss``). The heaviest recipe takes a pass for the cap, one for
 the other thresholds, and one to judge. Figures are of this machine.
 """
 

@@ -46,22 +46,26 @@ def test_keys_sort_as_their_numbers_and_turn_back(numbers: list[float]) -> None:
     st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 9), st.sampled_from("ab")), min_size=1, max_size=80),
     st.integers(1, 6),
     st.integers(4, 40),
+    st.sampled_from([[], ["group"]]),
     st.randoms(use_true_random=False),
 )
-def test_sketch_does_not_depend_on_shards_or_order(rows, parts, cells, random) -> None:
+def test_sketch_does_not_depend_on_shards_or_order(rows, parts, cells, groups, random) -> None:
     schema = {"key": pl.UInt64, "weight": pl.Int64, "group": pl.String}
-    whole = KeySketch(["weight"], ["group"], cells)
+    whole = KeySketch(["weight"], groups, cells)
     whole.update(pl.DataFrame(rows, schema=schema, orient="row"))
     random.shuffle(rows)
-    merged = KeySketch(["weight"], ["group"], cells)
+    merged = KeySketch(["weight"], groups, cells)
     for n in range(parts):
-        part = KeySketch(["weight"], ["group"], cells)
+        part = KeySketch(["weight"], groups, cells)
         part.update(pl.DataFrame(rows[n::parts], schema=schema, orient="row"))
         merged.merge(part)
     assert whole.shift == merged.shift
     assert whole.table.equals(merged.table)
     assert whole.table["weight"].sum() == sum(weight for _, weight, _ in rows)
-    assert whole.table.height <= cells
+    distinct = {(key >> whole.shift, group if groups else None) for key, _, group in rows}
+    assert whole.table.height == len(distinct) <= cells
+    finer = {(key >> (whole.shift - 1), group if groups else None) for key, _, group in rows} if whole.shift else []
+    assert not whole.shift or len(finer) > cells  # not a bit more than needed
 
 
 def test_thresholds_and_buckets_are_numpys(tmp_path: Path) -> None:
