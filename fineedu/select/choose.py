@@ -95,11 +95,14 @@ class Selector:
             return Cuts(), caps
         groups = ["top"] * (self.config.top is not None) + ["mix"] * (self.config.mixture is not None)
         sketch = KeySketch(["mass", "documents"], groups)
+        names: dict[int, str] = {}
         for batch in batches(columns):
             rows = self._candidates(batch.filter(self.rules.holds(batch)))
             rows = rows.filter(pl.col("refused").is_null() & ~_over(rows, caps))
             sketch.update(rows.with_columns(pl.lit(1, pl.Int64).alias("documents")))
-        return find_cuts(sketch, self.config), caps
+            if self.config.mixture is not None:
+                names.update(rows.select("mix", "name").unique().iter_rows())
+        return find_cuts(sketch, self.config, names), caps
 
     def judge(self, batch: pl.DataFrame, cuts: Cuts, caps: pl.DataFrame) -> pl.DataFrame:
         """Judge n documents.
@@ -121,8 +124,8 @@ class Selector:
         reason = pl.coalesce(
             pl.col("refused"),
             pl.when(pl.lit(_over(rows, caps))).then(pl.lit("select.cap")),
-            *([_below("top", cuts.top, cell)] if self.config.top else []),
-            *([_below("mix", cuts.mixture, cell)] if self.config.mixture else []),
+            *([_below(rows, "top", cuts.top, cuts.shift)] if self.config.top else []),
+            *([_below(rows, "mix", cuts.mixture, cuts.shift)] if self.config.mixture else []),
             pl.when(cell < cuts.budget if cuts.budget is not None else pl.lit(False)).then(pl.lit("select.budget")),
         )
         told = rows.select(reason.alias("reason"), "repeat", "mix", "dice").hstack(judged)
@@ -164,10 +167,11 @@ class Selector:
             refused.append(pl.when(pl.lit(each.is_null())).then(pl.lit("select.upsample:missing")))
             refused.append(pl.when(pl.col("repeat") == 0).then(pl.lit("select.upsample")))
         columns["top"] = _group(batch, config.top.per if config.top else [])
-        columns["mix"] = pl.repeat("", pl.len())
+        columns["mix"] = pl.repeat(0, pl.len(), dtype=pl.UInt64)
         if config.mixture is not None:
-            columns["mix"] = _mixture_group(batch, config.mixture.targets)
-            refused.append(pl.when(pl.col("mix").is_null()).then(pl.lit("select.mixture:not_wanted")))
+            names = _mixture_group(batch, config.mixture.targets)
+            columns |= {"name": names, "mix": pl.Series(hash_ids(names))}
+            refused.append(pl.when(pl.col("name").is_null()).then(pl.lit("select.mixture:not_wanted")))
         if config.cap is not None:
             group = batch[config.cap.per].cast(pl.String)
             columns["cap"] = pl.Series(hash_ids(group)).set(group.is_null(), None)
@@ -199,10 +203,11 @@ def _whole(repeats: npt.NDArray[np.float64], dice: npt.NDArray[np.uint64], strea
 
 
 def _group(batch: pl.DataFrame, columns: Sequence[str]) -> pl.Expr | pl.Series:
+    """Return the hash of each document's group: groups are many (hosts), and integers sum up faster than names."""
     if not columns:
-        return pl.repeat("", pl.len())
+        return pl.repeat(0, pl.len(), dtype=pl.UInt64)
     parts = [pl.col(column).cast(pl.String).fill_null(_MISSING) for column in columns]
-    return batch.select(pl.concat_str(parts, separator=SEPARATOR).alias("top"))["top"]
+    return pl.Series(hash_ids(batch.select(pl.concat_str(parts, separator=SEPARATOR).alias("top"))["top"]))
 
 
 def _mixture_group(batch: pl.DataFrame, targets: Mapping[str, Mapping[str, float]]) -> pl.Series:
@@ -229,11 +234,16 @@ def _over(rows: pl.DataFrame, caps: pl.DataFrame) -> pl.Series:
     return pl.Series((groups[at] == mine) & (keys < cuts[at])) & rows["cap"].is_not_null()
 
 
-def _below(group: str, cuts: Mapping[str, int | None], cell: pl.Expr) -> pl.Expr:
+def _below(rows: pl.DataFrame, group: str, cuts: Mapping[int, int], shift: int) -> pl.Expr:
     """Return the reason of rows below their group's cut; a group without one keeps nothing."""
     name = {"top": "select.top", "mix": "select.mixture"}[group]
-    kept = {key: cut for key, cut in cuts.items() if cut is not None}
-    if not kept:
+    if not cuts:
         return pl.lit(name)
-    cut = pl.col(group).replace_strict(list(kept), pl.Series(list(kept.values()), dtype=pl.UInt64), default=None)
-    return pl.when((cell < cut).fill_null(True)).then(pl.lit(name))
+    groups = np.fromiter(cuts, np.uint64, len(cuts))
+    lowest = np.fromiter(cuts.values(), np.uint64, len(cuts))
+    order = np.argsort(groups)
+    groups, lowest = groups[order], lowest[order]
+    mine = rows[group].to_numpy()
+    at = np.minimum(np.searchsorted(groups, mine), len(groups) - 1)
+    cells = rows["key"].fill_null(0).to_numpy() >> np.uint64(shift)
+    return pl.when(pl.lit(pl.Series((groups[at] != mine) | (cells < lowest[at])))).then(pl.lit(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,23 +24,24 @@ class Cuts(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     shift: int = 0
-    #: lowest kept cell by group, None for a group that keeps nothing
-    top: dict[str, int | None] = {}
-    mixture: dict[str, int | None] = {}
+    #: lowest kept cell by the hash of the group's name; a group that keeps nothing has none
+    top: dict[int, int] = {}
+    mixture: dict[int, int] = {}
     #: by mixture group; above 1 a document is repeated
-    repeats: dict[str, float] = {}
+    repeats: dict[int, float] = {}
     #: None where the budget is not reached
     budget: int | None = None
     #: figures for manifest and report, in the unit of the selection
     told: dict[str, Any] = {}
 
 
-def find_cuts(sketch: KeySketch, config: SelectConfig) -> Cuts:
+def find_cuts(sketch: KeySketch, config: SelectConfig, names: Mapping[int, str]) -> Cuts:
     """Find the cuts.
 
     Args:
         sketch: weights ``mass`` and ``documents`` by ``top``, ``mix`` and key of every document that may be kept.
         config: what is wanted.
+        names: of the mixture's groups, by their hash.
 
     Raises:
         FineeduError: nothing is left to select from, or a mixture that cannot be.
@@ -53,7 +55,7 @@ def find_cuts(sketch: KeySketch, config: SelectConfig) -> Cuts:
     if config.top is not None:
         table, cuts.top = _top(table, config.top)
     if config.mixture is not None:
-        table = _mixture(table, config.mixture, config.budget, cuts)
+        table = _mixture(table, config.mixture, config.budget, cuts, names)
     elif config.budget is not None:
         table, cuts.budget = _budget(table, config.budget)
     cuts.told |= {
@@ -68,20 +70,18 @@ def find_cuts(sketch: KeySketch, config: SelectConfig) -> Cuts:
     return cuts
 
 
-def _lowest(table: pl.DataFrame, kept: pl.DataFrame, group: str) -> dict[str, int | None]:
-    """Return the lowest kept cell of each group; None where none is kept."""
-    found: dict[str, int | None] = dict.fromkeys(table[group].unique().sort().to_list())
-    found.update(kept.group_by(group).agg(pl.col("cell").min()).sort(group).iter_rows())
-    return found
+def _lowest(kept: pl.DataFrame, group: str) -> dict[int, int]:
+    """Return the lowest kept cell of each group that keeps any."""
+    return dict(kept.group_by(group).agg(pl.col("cell").min()).sort(group).iter_rows())
 
 
-def _top(table: pl.DataFrame, config: TopConfig) -> tuple[pl.DataFrame, dict[str, int | None]]:
+def _top(table: pl.DataFrame, config: TopConfig) -> tuple[pl.DataFrame, dict[int, int]]:
     """Keep a cell where less than the share lies above it: each group keeps something, whatever its size."""
     cells = table.group_by("top", "cell").agg(pl.col("mass").sum()).sort("top", "cell", descending=[False, True])
     above = pl.col("mass").cum_sum().over("top") - pl.col("mass")
     total = pl.col("mass").sum().over("top")
     kept = cells.filter(above < config.share * total - 1e-9 * total)
-    cuts = _lowest(cells, kept, "top")
+    cuts = _lowest(kept, "top")
     return table.join(kept.select("top", "cell"), on=["top", "cell"], how="semi"), cuts
 
 
@@ -98,11 +98,12 @@ def _budget(table: pl.DataFrame, budget: float) -> tuple[pl.DataFrame, int | Non
     return table.filter(pl.col("cell") >= cut), cut
 
 
-def _mixture(table: pl.DataFrame, config: MixtureConfig, budget: float | None, cuts: Cuts) -> pl.DataFrame:
+def _mixture(
+    table: pl.DataFrame, config: MixtureConfig, budget: float | None, cuts: Cuts, names: Mapping[int, str]
+) -> pl.DataFrame:
     masses = table.group_by("mix").agg(pl.col("mass").sum()).sort("mix")
-    names = [str(name).split(SEPARATOR) for name in masses["mix"]]
     mass = masses["mass"].to_numpy().astype(np.float64)
-    shares = rake(names, mass, config.targets)
+    shares = rake([names[group].split(SEPARATOR) for group in masses["mix"]], mass, config.targets)
     used = shares > 0
     limit = float((config.max_repeat * mass[used] / shares[used]).min())
     total = min(limit, budget) if budget is not None else limit
@@ -115,7 +116,7 @@ def _mixture(table: pl.DataFrame, config: MixtureConfig, budget: float | None, c
         .sort("mix", "cell", descending=[False, True])
     )
     kept = cells.filter(pl.col("mass").cum_sum().over("mix") <= pl.col("wanted") * (1 + 1e-12) + 1e-6)
-    cuts.mixture = _lowest(cells, kept, "mix")
+    cuts.mixture = _lowest(kept, "mix")
     chosen = table.join(kept.select("mix", "cell"), on=["mix", "cell"], how="semi")
     repeat = pl.col("mix").replace_strict(cuts.repeats, return_dtype=pl.Float64, default=1.0)
     chosen = chosen.with_columns((pl.col("mass") * repeat).round().cast(pl.Int64).alias("mass"))
@@ -124,13 +125,13 @@ def _mixture(table: pl.DataFrame, config: MixtureConfig, budget: float | None, c
     before = dict(zip(masses["mix"], mass / mass.sum(), strict=True))
     cuts.told["mixture"] = [
         {
-            "group": name.replace(SEPARATOR, " / "),
-            "before": before[name],
+            "group": names[group].replace(SEPARATOR, " / "),
+            "before": before[group],
             "wanted": float(share),
-            "after": got.get(name, 0) / reached,
-            "repeat": cuts.repeats.get(name, 1.0),
+            "after": got.get(group, 0) / reached,
+            "repeat": cuts.repeats.get(group, 1.0),
         }
-        for name, share in zip(masses["mix"], shares, strict=True)
+        for group, share in sorted(zip(masses["mix"], shares, strict=True), key=lambda pair: names[pair[0]])
     ]
     if budget is not None and limit < budget:
         cuts.told["budget_not_reached"] = f"max_repeat {config.max_repeat:g} allows {limit:,.0f} of {budget:,.0f}"
