@@ -17,12 +17,24 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class CascadeConfig(_Strict):
+    """Which pages of ``backend: cascade`` trafilatura reads: those whose resiliparse text may reach the corpus."""
+
+    model: str = Field("edu-fasttext", description="bundle that scores resiliparse's text")
+    low: float = Field(1.0, description="score from which on a page is worth trafilatura's time")
+    languages: list[str] = Field(default_factory=lambda: ["en"], description="wanted languages; empty: all")
+    sure: float = Field(0.65, ge=0, le=1, description="below this probability another language is not believed")
+
+
 class ExtractConfig(_Strict):
     """How archives become documents."""
 
-    backend: Literal["trafilatura", "resiliparse"] = Field(
-        "trafilatura", description="trafilatura: precise; resiliparse: about ten times faster, less precise"
+    backend: Literal["trafilatura", "resiliparse", "cascade"] = Field(
+        "trafilatura",
+        description="trafilatura: precise; resiliparse: about ten times faster, less precise; cascade: resiliparse, "
+        "and trafilatura where the text scores well enough",
     )
+    cascade: CascadeConfig = CascadeConfig()
     mode: Literal["fast", "standard", "precision", "recall"] = Field("fast", description="trafilatura's setting")
     page_cpu_seconds: float = Field(20.0, gt=0, le=600, description="CPU time a page may take")
     page_memory_mb: int = Field(768, ge=128, description="memory a page may take, MB")

@@ -266,7 +266,7 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
     job = plan.job
     totals: Counter[str] = Counter()
     gathered: dict[str, Counter[str]] = {
-        name: Counter() for name in ("records", "not_extracted", "reasons", "only_reason")
+        name: Counter() for name in ("records", "extractors", "not_extracted", "reasons", "only_reason")
     }
     for shard in job.shards:
         documents = read_facts(job.store.documents(shard))
@@ -274,6 +274,7 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
         totals.update({"pages": documents["pages"], "documents": documents["documents"]})
         totals.update({name: chosen[name] for name in ("kept", "kept_bytes", "copies")})
         gathered["records"].update(documents["records"])
+        gathered["extractors"].update(documents["extractors"])
         gathered["not_extracted"].update(documents["dropped"])
         gathered["reasons"].update(chosen["reasons"])
         gathered["only_reason"].update(chosen["only_reason"])
