@@ -34,12 +34,12 @@ class ExtractConfig(_Strict):
         description="trafilatura: precise; resiliparse: about ten times faster, less precise; cascade: resiliparse, "
         "and trafilatura where the text scores well enough",
     )
-    cascade: CascadeConfig = CascadeConfig()
     mode: Literal["fast", "standard", "precision", "recall"] = Field("fast", description="trafilatura's setting")
     page_cpu_seconds: float = Field(20.0, gt=0, le=600, description="CPU time a page may take")
     page_memory_mb: int = Field(768, ge=128, description="memory a page may take, MB")
     page_mb: float = Field(8.0, gt=0, le=256, description="a longer page is cut there, MB")
     split_mb: int = Field(256, ge=0, description="compressed MB of an archive that make one shard; 0: whole archives")
+    cascade: CascadeConfig = CascadeConfig()
 
 
 class TopConfig(_Strict):

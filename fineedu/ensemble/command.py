@@ -60,10 +60,10 @@ def _show(out: object, table: object) -> None:
     from fineedu.ensemble.percentiles import PercentileTable, describe
 
     assert isinstance(out, Console) and isinstance(table, PercentileTable)
-    grid = Table(
-        "score", "part", "documents", "missing", "5 %", "50 %", "95 %", "buckets in use", "lightest", "heaviest"
-    )
-    grid.box, grid.title = None, f"percentiles by {table.unit} ({table.weight_column or 'each document counts 1'})"
+    grid = Table("score", "part", "n", "missing", "5 %", "50 %", "95 %", "in use", "lightest", "heaviest", box=None)
+    for column in grid.columns:
+        column.no_wrap = True
+    grid.title, grid.title_justify = f"percentiles by {table.unit} ({table.weight_column or 'each counts 1'})", "left"
     for row in describe(table):
         low, middle, high = (
             min(zip(table.percents, row["thresholds"], strict=True), key=lambda pair: abs(pair[0] - wanted))[1]
@@ -75,14 +75,18 @@ def _show(out: object, table: object) -> None:
             f"{row['documents']:,}",
             f"{row['missing']:,}",
             *(f"{value:.4g}" for value in (low, middle, high)),
-            f"{row['buckets']} of {len(table.percents) + 1}",
+            f"{row['buckets']}/{len(table.percents) + 1}",
             f"{row['lightest']:.2%}",
             f"{row['heaviest']:.2%}",
         )
-    out.print(grid, highlight=False)
+    out.print(grid, highlight=False, soft_wrap=True)
     worst = max(row["error"] for row in describe(table))
     exact = "exact (no score was rounded)" if not worst else f"rounded: no percentile is off by more than {worst:.3%}"
-    out.print(f"shares are counts of the whole pool, not estimates; {exact}; pool {table.pool}", highlight=False)
+    out.print(
+        f"shares are counts of the whole pool, not estimates; {exact}; pool {table.pool}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _check(out: object, pool: object, table: object, scores: list[str] | None, action: str) -> None:

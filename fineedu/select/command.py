@@ -39,7 +39,9 @@ def mix(
     found = count(open_pool(source), rows, columns, weight)
     wide = found.table()
     total = max(found.total, 1)
-    grid = Table(rows, "share", *(f"{columns} {name}" for name in wide.columns[2:]), box=None)
+    grid = Table(rows, "share", *wide.columns[2:], box=None)
+    for column in grid.columns:
+        column.no_wrap = True
     grid.title, grid.title_justify = f"{found.weight.unit} by {rows} and {columns}", "left"
     for row in wide.head(most).iter_rows():
         cells = [f"{value / total:.2%}" if value else "–" for value in row[2:]]
@@ -47,7 +49,7 @@ def mix(
     sums = wide.select(wide.columns[2:]).sum().row(0)
     grid.add_row("all", "100.00%", *(f"{value / total:.2%}" for value in sums), style="bold")
     out = Console()
-    out.print(grid, highlight=False)
+    out.print(grid, highlight=False, soft_wrap=True)
     unit = f"{found.weight.unit} ({found.weight.column})" if found.weight.column else "documents"
     documents = int(found.cells["documents"].sum())
     out.print(

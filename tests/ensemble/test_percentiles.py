@@ -165,7 +165,7 @@ def test_command_line(tmp_path: Path, cli) -> None:
     pool(tmp_path / "q", scored(seed=3, shift=0.8))
     done = cli("calibrate", "p", "--score", "score", "--by-language", "--out", "t.json")
     assert done.returncode == 0, done.stderr
-    assert "percentiles by bytes (text_bytes)" in done.stdout and "19 of 20" in done.stdout
+    assert "percentiles by bytes (text_bytes)" in done.stdout and "19/20" in done.stdout
     assert cli("calibrate", "p", "--check", "t.json").returncode == 0
     assert cli("calibrate", "q", "--check", "t.json").returncode == 1
     refused = cli("calibrate", "q", "--check", "t.json", "--action", "refuse")
