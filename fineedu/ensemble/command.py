@@ -61,8 +61,10 @@ def _show(out: object, table: object) -> None:
 
     assert isinstance(out, Console) and isinstance(table, PercentileTable)
     grid = Table("score", "part", "n", "missing", "5 %", "50 %", "95 %", "in use", "lightest", "heaviest", box=None)
-    for column in grid.columns:
+    grid.padding, grid.pad_edge = (0, 1), False
+    for column in grid.columns[1:]:
         column.no_wrap = True
+    grid.columns[0].overflow = "fold"  # a number that is cut short would be another number
     grid.title, grid.title_justify = f"percentiles by {table.unit} ({table.weight_column or 'each counts 1'})", "left"
     for row in describe(table):
         low, middle, high = (

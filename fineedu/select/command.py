@@ -40,8 +40,9 @@ def mix(
     wide = found.table()
     total = max(found.total, 1)
     grid = Table(rows, "share", *wide.columns[2:], box=None)
+    grid.padding, grid.pad_edge = (0, 1), False
     for column in grid.columns:
-        column.no_wrap = True
+        column.overflow = "fold"
     grid.title, grid.title_justify = f"{found.weight.unit} by {rows} and {columns}", "left"
     for row in wide.head(most).iter_rows():
         cells = [f"{value / total:.2%}" if value else "–" for value in row[2:]]
