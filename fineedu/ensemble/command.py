@@ -61,10 +61,8 @@ def _show(out: object, table: object) -> None:
 
     assert isinstance(out, Console) and isinstance(table, PercentileTable)
     grid = Table("score", "part", "n", "missing", "5 %", "50 %", "95 %", "in use", "lightest", "heaviest", box=None)
-    grid.padding, grid.pad_edge = (0, 1), False
-    for column in grid.columns[1:]:
+    for column in grid.columns:
         column.no_wrap = True
-    grid.columns[0].overflow = "fold"  # a number that is cut short would be another number
     grid.title, grid.title_justify = f"percentiles by {table.unit} ({table.weight_column or 'each counts 1'})", "left"
     for row in describe(table):
         low, middle, high = (
@@ -81,7 +79,8 @@ def _show(out: object, table: object) -> None:
             f"{row['lightest']:.2%}",
             f"{row['heaviest']:.2%}",
         )
-    out.print(grid, highlight=False, soft_wrap=True)
+    # Wider than the terminal it is printed whole: a number that is cut short would be another number.
+    Console(width=max(out.width, Console(width=1000).measure(grid).maximum)).print(grid, highlight=False)
     worst = max(row["error"] for row in describe(table))
     exact = "exact (no score was rounded)" if not worst else f"rounded: no percentile is off by more than {worst:.3%}"
     out.print(

@@ -40,9 +40,8 @@ def mix(
     wide = found.table()
     total = max(found.total, 1)
     grid = Table(rows, "share", *wide.columns[2:], box=None)
-    grid.padding, grid.pad_edge = (0, 1), False
     for column in grid.columns:
-        column.overflow = "fold"
+        column.no_wrap = True
     grid.title, grid.title_justify = f"{found.weight.unit} by {rows} and {columns}", "left"
     for row in wide.head(most).iter_rows():
         cells = [f"{value / total:.2%}" if value else "–" for value in row[2:]]
@@ -50,7 +49,8 @@ def mix(
     sums = wide.select(wide.columns[2:]).sum().row(0)
     grid.add_row("all", "100.00%", *(f"{value / total:.2%}" for value in sums), style="bold")
     out = Console()
-    out.print(grid, highlight=False, soft_wrap=True)
+    # Wider than the terminal it is printed whole: a share that is cut short would be another share.
+    Console(width=max(out.width, Console(width=1000).measure(grid).maximum)).print(grid, highlight=False)
     unit = f"{found.weight.unit} ({found.weight.column})" if found.weight.column else "documents"
     documents = int(found.cells["documents"].sum())
     out.print(
