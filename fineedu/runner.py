@@ -22,7 +22,7 @@ from fineedu.extract.documents import documents_made_by
 from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
 from fineedu.job import Job, Progress
-from fineedu.pool import store_pool
+from fineedu.pool import Pool, store_pool
 from fineedu.recipe import Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
 from fineedu.select.choose import Selector
@@ -212,15 +212,9 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
-        measure = [ExtractShards(job), MeasureShards(job, plan.families)]
-        every = [*measure, DecideShards(job, plan.schema, plan.owners)]
-        selector = Selector(job.recipe.select, plan.schema)
         pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
         with watch(job):
-            if selector.passes:  # a threshold of the whole pool must be known before the first document is judged
-                run_tasks(measure, tasks or len(job.shards), workers, engine, folder / "logs" / "measure")
-                save_selection(folder, selector.fit(pool.batches))
-            run_tasks(every, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
+            _make_shards(plan, pool, tasks or len(job.shards), workers, engine)
         timings["shards"] = time.monotonic() - started
         warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
@@ -246,6 +240,19 @@ def execute(
         warnings=tuple(warnings),
         seconds=timings["total"],
     )
+
+
+def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: EngineName) -> None:
+    """Make documents, signals and decisions of every shard."""
+    job = plan.job
+    folder = job.store.run(job.run_id)
+    measure = [ExtractShards(job), MeasureShards(job, plan.families)]
+    selector = Selector(job.recipe.select, plan.schema)
+    if selector.passes:  # a threshold of the whole pool must be known before the first document is judged
+        run_tasks(measure, tasks, workers, engine, folder / "logs" / "measure")
+        save_selection(folder, selector.fit(pool.batches))
+    decide = DecideShards(job, plan.schema, plan.owners)
+    run_tasks([*measure, decide], tasks, workers, engine, folder / "logs" / "shards")
 
 
 _LIBRARIES = (
