@@ -1,0 +1,114 @@
+"""The latent-class model of Dawid and Skene: true labels and each annotator's errors, estimated together.
+
+A. P. Dawid and A. M. Skene (1979), Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm, Applied
+Statistics 28(1):20-28; equation numbers below are theirs. Every annotator has a matrix of probabilities to say one label
+where another is true; given the truth, annotators are taken to err independently. Scores are treated as plain classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from fineedu.annotate.figures import Array
+from fineedu.annotate.parties import majority_score, majority_topic, name_parties, require_scipy
+from fineedu.errors import FineeduError
+
+
+@dataclass(frozen=True, slots=True)
+class DawidSkene:
+    """A fitted model.
+
+    Attributes:
+        ids: the documents with a valid vote, sorted.
+        levels: the labels that occur, sorted: scores or topics.
+        annotators: by name.
+        posterior: (documents, levels) probability of each label to be the true one.
+        prior: (levels,) share of documents of each true label.
+        confusion: (annotators, levels, levels) probability of what is said (last axis) given what is true.
+        objective: log-likelihood plus the log of the smoothing prior, after each step; it never falls.
+        converged: whether the posterior had settled before the steps ran out.
+    """
+
+    ids: list[str]
+    levels: list[float] | list[str]
+    annotators: list[str]
+    posterior: Array
+    prior: Array
+    confusion: Array
+    objective: list[float]
+    converged: bool
+
+    def consensus(self) -> pl.DataFrame:
+        """Return ``id``, ``label`` (the most probable one; of equals the first), ``posterior`` (its probability)."""
+        # Rounded, since labels that are equally probable may differ in their last digit.
+        best = np.round(self.posterior, 9).argmax(1)
+        label = pl.Series("label", self.levels).gather(best)
+        chance = self.posterior[np.arange(len(best)), best]
+        return pl.DataFrame({"id": pl.Series(self.ids, dtype=pl.String), "label": label, "posterior": chance})
+
+
+def dawid_skene(
+    votes: pl.DataFrame,
+    what: str = "score",
+    *,
+    smoothing: float = 0.1,
+    max_steps: int = 2000,
+    tolerance: float = 1e-6,
+) -> DawidSkene:
+    """Fit the model by expectation-maximisation, from shares of votes as the first guess.
+
+    Several votes of one annotator on a document count as one, its most frequent: samples of a model are no independent
+    witnesses.
+
+    Args:
+        votes: one row a vote, as :func:`fineedu.labels.read_labels` returns them.
+        what: ``score`` or ``topic``.
+        smoothing: added to every count of labels and of errors (a Dirichlet prior with parameters 1 + smoothing), so
+            that what was never seen is not impossible. 0 gives the paper's maximum likelihood.
+        max_steps: of EM.
+        tolerance: stop when no posterior probability moves by more.
+
+    Raises:
+        FineeduError: no valid votes of that kind, a negative smoothing, or SciPy missing.
+    """
+    require_scipy()
+    from scipy.sparse import csr_array
+
+    if smoothing < 0:
+        raise FineeduError(f"smoothing must not be negative, not {smoothing}")
+    found = (majority_score if what == "score" else majority_topic)(name_parties(votes)).rename({what: "label"})
+    if found.is_empty():
+        raise FineeduError(f"no valid votes with a {what}: nothing to aggregate")
+    ids, levels, annotators = (found[name].unique().sort().to_list() for name in ("id", "label", "annotator"))
+    rows, said, who = (found[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in ("id", "label", "annotator"))
+    size, party = len(levels), len(annotators)
+    table = csr_array((np.ones(len(rows)), (rows, who * size + said)), shape=(len(ids), party * size))
+    back = table.T.tocsr()
+    posterior = np.asarray(table @ np.tile(np.eye(size), (party, 1)))
+    posterior /= posterior.sum(1, keepdims=True)
+    objective: list[float] = []
+    moved = np.inf
+    for _ in range(max_steps):
+        # Maximisation, (2.3) and (2.4): votes of each kind by the probable truth.
+        prior = posterior.sum(0) + smoothing
+        prior /= prior.sum()
+        confusion = (back @ posterior).reshape(party, size, size) + smoothing
+        confusion /= np.maximum(confusion.sum(1, keepdims=True), np.finfo(float).tiny)
+        # Expectation, (2.5), in logarithms; what was never said of a label stays impossible only without smoothing.
+        log_prior, log_confusion = (np.log(np.maximum(part, np.finfo(float).tiny)) for part in (prior, confusion))
+        joint = table @ log_confusion.reshape(party * size, size) + log_prior
+        top = joint.max(1, keepdims=True)
+        weight = np.exp(joint - top)
+        total = weight.sum(1, keepdims=True)
+        smooth = smoothing * (log_prior.sum() + log_confusion.sum()) if smoothing else 0.0
+        objective.append(float((top + np.log(total)).sum() + smooth))
+        moved = float(np.abs(weight / total - posterior).max())
+        posterior = weight / total
+        if moved <= tolerance:
+            break
+    return DawidSkene(
+        ids, levels, annotators, posterior, prior, confusion.transpose(0, 2, 1), objective, converged=moved <= tolerance
+    )
