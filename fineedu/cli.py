@@ -264,9 +264,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-app.command(
-    epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by topic --by length --json out.json[/]"
-)(agree)
+app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
 app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
 
 

@@ -35,7 +35,7 @@ AGGREGATE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float = 0.1) -> pl.DataFrame:
+def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float = 1.0) -> pl.DataFrame:
     """Make one label a document.
 
     Several votes of one annotator on a document are one voice: their median score (``median``) or most frequent score,
@@ -66,7 +66,7 @@ def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float =
     return _label(votes, method, fit(votes, smoothing=smoothing) if method == "dawid-skene" else {})
 
 
-def fit(votes: pl.DataFrame, *, smoothing: float = 0.1) -> dict[str, DawidSkene]:
+def fit(votes: pl.DataFrame, *, smoothing: float = 1.0) -> dict[str, DawidSkene]:
     """Fit the latent model of scores and of topics, as far as votes have them: ``{"score": ..., "topic": ...}``."""
     require_scipy()
     valid = votes.filter(pl.col("state") == "ok")
@@ -95,7 +95,11 @@ def _label(votes: pl.DataFrame, method: str, models: dict[str, DawidSkene]) -> p
     for part in parts:
         found = found.join(part, on="id", how="left")
     missing = [pl.lit(None, kind).alias(name) for name, kind in AGGREGATE_SCHEMA.items() if name not in found.columns]
-    return found.with_columns(missing).select(AGGREGATE_SCHEMA).cast(AGGREGATE_SCHEMA).sort("id")  # type: ignore[arg-type]
+    return (
+        found.with_columns(missing)
+        .select(pl.col(name).cast(kind) for name, kind in AGGREGATE_SCHEMA.items())
+        .sort("id")
+    )
 
 
 def _voices(votes: pl.DataFrame, value: str, found: pl.DataFrame) -> pl.DataFrame:

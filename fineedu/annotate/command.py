@@ -25,6 +25,10 @@ Rubric = Annotated[
 ]
 
 
+#: Below so many documents with several annotators, error matrices of 6 levels (30 free figures each) are mostly prior.
+FEW_SHARED = 100
+
+
 class By(StrEnum):
     """What documents are grouped by."""
 
@@ -58,8 +62,8 @@ def agree(
 ) -> None:
     """Measure how far annotators agree, with intervals, and look for alarms in their votes.
 
-    Every annotator that occurs in the files is a party. Of several votes of one annotator on a document, the median score
-    and the most frequent topic count; votes that are not ok are missing.
+    Every annotator that occurs in the files is a party. Of several votes of one annotator on a document, the median
+    score and the most frequent topic count; votes that are not ok are missing.
     """
     from fineedu.annotate.agreement import measure_agreement
     from fineedu.annotate.alarms import find_alarms
@@ -86,7 +90,7 @@ def aggregate(
     method: Annotated[Method, typer.Option(help="How votes become a label.")] = Method.median,
     rubric: Rubric = None,
     annotator: Annotated[str | None, typer.Option(help="Name to write as annotator; default: the method.")] = None,
-    smoothing: Annotated[float, typer.Option(min=0, help="Of dawid-skene: added to every count.")] = 0.1,
+    smoothing: Annotated[float, typer.Option(min=0, help="Of dawid-skene: pseudo-votes for every true label.")] = 1.0,
 ) -> None:
     """Make one label a document from the votes of several annotators."""
     from rich.console import Console
@@ -110,14 +114,22 @@ def aggregate(
     write_labels(output, labels, facts | ({"smoothing": smoothing} if method is Method.dawid_skene else {}))
     done = int((labels["state"] == "ok").sum())
     lost = f", {labels.height - done:,} without any valid vote" if done < labels.height else ""
-    several = found["agreement"].is_not_null().sum() or found["topic_agreement"].is_not_null().sum()
-    Console().print(
+    several = int((found["agreement"].is_not_null() | found["topic_agreement"].is_not_null()).sum())
+    console = Console()
+    console.print(
         f"{votes.height:,} votes on {labels.height:,} documents ({several:,} with several annotators): "
         f"{done:,} labels{lost} → {output}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+    if method is Method.dawid_skene and several < FEW_SHARED:
+        console.print(
+            f"[yellow]note:[/] dawid-skene learns annotators' errors from documents that several have; {several:,} are few "
+            "(prefer median)",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _read(files: list[Path], rubric: str | None) -> pl.DataFrame:

@@ -1,8 +1,9 @@
 """The latent-class model of Dawid and Skene: true labels and each annotator's errors, estimated together.
 
-A. P. Dawid and A. M. Skene (1979), Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm, Applied
-Statistics 28(1):20-28; equation numbers below are theirs. Every annotator has a matrix of probabilities to say one label
-where another is true; given the truth, annotators are taken to err independently. Scores are treated as plain classes.
+A. P. Dawid and A. M. Skene (1979), Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm,
+Applied Statistics 28(1):20-28; equation numbers below are theirs. Every annotator has a matrix of probabilities to say
+one label where another is true; given the truth, annotators are taken to err independently. Scores are plain classes:
+the model does not know that 2 is nearer to 3 than to 5.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def dawid_skene(
     votes: pl.DataFrame,
     what: str = "score",
     *,
-    smoothing: float = 0.1,
+    smoothing: float = 1.0,
     max_steps: int = 2000,
     tolerance: float = 1e-6,
 ) -> DawidSkene:
@@ -66,8 +67,10 @@ def dawid_skene(
     Args:
         votes: one row a vote, as :func:`fineedu.labels.read_labels` returns them.
         what: ``score`` or ``topic``.
-        smoothing: added to every count of labels and of errors (a Dirichlet prior with parameters 1 + smoothing), so
-            that what was never seen is not impossible. 0 gives the paper's maximum likelihood.
+        smoothing: pseudo-votes that every annotator gets for every true label, half of them right and half spread evenly
+            over the labels; and pseudo-documents, spread evenly (Dirichlet priors). What was never seen is then not
+            impossible, and where few documents have several annotators, labels keep their meaning. 0 gives the paper's
+            maximum likelihood.
         max_steps: of EM.
         tolerance: stop when no posterior probability moves by more.
 
@@ -89,13 +92,16 @@ def dawid_skene(
     back = table.T.tocsr()
     posterior = np.asarray(table @ np.tile(np.eye(size), (party, 1)))
     posterior /= posterior.sum(1, keepdims=True)
+    # Pseudo-votes by label said and label true, and pseudo-documents by label.
+    errors = smoothing * (np.eye(size) + 1 / size) / 2
+    extra = smoothing / size
     objective: list[float] = []
     moved = np.inf
     for _ in range(max_steps):
         # Maximisation, (2.3) and (2.4): votes of each kind by the probable truth.
-        prior = posterior.sum(0) + smoothing
+        prior = posterior.sum(0) + extra
         prior /= prior.sum()
-        confusion = (back @ posterior).reshape(party, size, size) + smoothing
+        confusion = (back @ posterior).reshape(party, size, size) + errors
         confusion /= np.maximum(confusion.sum(1, keepdims=True), np.finfo(float).tiny)
         # Expectation, (2.5), in logarithms; what was never said of a label stays impossible only without smoothing.
         log_prior, log_confusion = (np.log(np.maximum(part, np.finfo(float).tiny)) for part in (prior, confusion))
@@ -103,8 +109,8 @@ def dawid_skene(
         top = joint.max(1, keepdims=True)
         weight = np.exp(joint - top)
         total = weight.sum(1, keepdims=True)
-        smooth = smoothing * (log_prior.sum() + log_confusion.sum()) if smoothing else 0.0
-        objective.append(float((top + np.log(total)).sum() + smooth))
+        belief = extra * log_prior.sum() + (errors * log_confusion).sum()
+        objective.append(float((top + np.log(total)).sum() + belief))
         moved = float(np.abs(weight / total - posterior).max())
         posterior = weight / total
         if moved <= tolerance:

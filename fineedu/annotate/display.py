@@ -14,11 +14,12 @@ from rich.text import Text
 
 from fineedu.annotate.agreement import Agreement
 from fineedu.annotate.alarms import Alarm
+from fineedu.annotate.figures import MIN_DOCUMENTS
 
 #: measure: heading, and how it is written
 COLUMNS = {
     "score": {
-        "quadratic_kappa": ("quadratic\nkappa", "plain"),
+        "quadratic_kappa": ("quad.\nkappa", "plain"),
         "alpha_ordinal": ("ordinal\nalpha", "plain"),
         "spearman": ("Spearman", "plain"),
         "exact": ("exact", "percent"),
@@ -52,18 +53,16 @@ def _cell(figure: dict[str, Any] | None, style: str) -> Text:
     if figure["low"] is None:
         return Text.assemble((value, "bold"))
     low, high = _number(figure["low"], style), _number(figure["high"], style)
-    return Text.assemble((value, "bold"), "\n", (f"{low} to {high}" if style == "signed" else f"{low}–{high}", "dim"))
+    return Text.assemble((value, "bold"), "\n", (f"{low}…{high}" if style == "signed" else f"{low}–{high}", "dim"))
 
 
-def _empty(title: str) -> Table:
-    return Table(
-        title=Text(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+def _empty() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def _titled(title: str, *parts: RenderableType) -> Group:
+    # A title of the table's own would be broken at the table's width.
+    return Group(Text(title, "bold"), *parts)
 
 
 def printable(name: str) -> str:
@@ -71,8 +70,8 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in name)
 
 
-def _table(title: str, heading: str, kind: str, measures: Iterable[str]) -> Table:
-    table = _empty(title)
+def _table(heading: str, kind: str, measures: Iterable[str]) -> Table:
+    table = _empty()
     table.add_column(heading, overflow="fold", vertical="top")
     table.add_column("n", justify="right", no_wrap=True)
     for measure in measures:
@@ -101,7 +100,7 @@ def agreement_tables(found: Agreement, names: dict[str, str]) -> Iterator[Render
             continue
         pairs = whole.filter(pl.col("first").is_not_null())
         measures = list(COLUMNS[kind])
-        table = _table(title, "pair", kind, measures)
+        table = _table("pair", kind, measures)
         several = pairs.select("first", "second").unique().height > 1
         parts = list(pairs.group_by("first", "second", maintain_order=True))
         for place, ((first, second), part) in enumerate(parts):
@@ -109,7 +108,7 @@ def agreement_tables(found: Agreement, names: dict[str, str]) -> Iterator[Render
             _add(table, label, part, kind, measures, last=several and place == len(parts) - 1)
         if several:
             _add(table, Text("all\ntogether"), whole.filter(pl.col("first").is_null()), kind, measures, last=False)
-        yield table
+        yield _titled(title, table)
         yield from _group_tables(figures, kind, title)
 
 
@@ -118,31 +117,29 @@ def _group_tables(figures: pl.DataFrame, kind: str, title: str) -> Iterator[Rend
     measures = [measure for measure in COLUMNS[kind] if measure != "bias"]
     grouped = figures.filter(pl.col("by").is_not_null() & pl.col("first").is_null())
     for (by,), part in grouped.group_by("by", maintain_order=True):
-        heading = "topic" if by == "topic" else "characters"
-        table = _table(f"{title} by {by}, all annotators together", heading, kind, measures)
-        for (group,), rows in part.group_by("group", maintain_order=True):
-            _add(table, Text(str(group)), rows, kind, measures, last=False)
-        yield table
+        table = _table("topic" if by == "topic" else "characters", kind, measures)
+        groups = [rows for _, rows in part.group_by("group", maintain_order=True)]
+        large = [rows for rows in groups if rows["n"].item(0) >= MIN_DOCUMENTS]
+        for rows in sorted(large, key=lambda rows: -rows["n"].item(0)) if by == "topic" else large:
+            _add(table, Text(rows["group"].item(0)), rows, kind, measures, last=False)
+        small = len(groups) - len(large)
+        left_out = f"{small} with fewer than {MIN_DOCUMENTS} documents: in the file of --json\n"
+        parts: list[RenderableType] = [*([table] if large else []), *([Text(left_out, "dim")] if small else [])]
+        yield _titled(f"{title} by {by}, all annotators together", *parts)
 
 
-def annotator_table(found: Agreement, names: dict[str, str]) -> Table:
+def annotator_table(found: Agreement, names: dict[str, str]) -> RenderableType:
     """Return the table of annotators."""
-    table = _empty("Annotators")
+    table = _empty()
     table.add_column("annotator", overflow="fold")
     for heading in ("votes", "ok", "documents", "shared", "mean score"):
         table.add_column(heading, justify="right")
     for row in found.annotators.iter_rows(named=True):
         mean = "–" if row["mean_score"] is None else f"{row['mean_score']:.2f}"
         share = f"{100 * row['ok'] / row['votes']:.1f} %"
-        table.add_row(
-            Text(names[row["annotator"]]),
-            f"{row['votes']:,}",
-            share,
-            f"{row['documents']:,}",
-            f"{row['shared']:,}",
-            mean,
-        )
-    return table
+        counts = [f"{row['votes']:,}", share, f"{row['documents']:,}", f"{row['shared']:,}"]
+        table.add_row(Text(names[row["annotator"]]), *counts, mean)
+    return _titled("Annotators", table)
 
 
 def confusion_tables(found: Agreement, names: dict[str, str]) -> Iterator[RenderableType]:
@@ -152,10 +149,10 @@ def confusion_tables(found: Agreement, names: dict[str, str]) -> Iterator[Render
         yield _score_matrix(part, a, b) if kind == "score" else _topic_list(part, a, b)
 
 
-def _score_matrix(part: pl.DataFrame, first: str, second: str) -> Table:
+def _score_matrix(part: pl.DataFrame, first: str, second: str) -> RenderableType:
     levels = sorted({*part["first_value"], *part["second_value"]}, key=float)
     cells = {(a, b): n for a, b, n in part.select("first_value", "second_value", "n").iter_rows()}
-    table = _empty(f"Documents by the score of {first} (rows) and {second} (columns)")
+    table = _empty()
     for heading in ("", *levels):
         table.add_column(heading, justify="right", min_width=3)
     for a in levels:
@@ -163,7 +160,7 @@ def _score_matrix(part: pl.DataFrame, first: str, second: str) -> Table:
         table.add_row(
             Text(a, "bold"), *(Text(f"{n:,}" if n else "·", "bold green" if a == b else "") for a, b, n in row)
         )
-    return table
+    return _titled(f"Documents by the score of {first} (rows) and {second} (columns)", table)
 
 
 def _topic_list(part: pl.DataFrame, first: str, second: str) -> RenderableType:
@@ -171,21 +168,21 @@ def _topic_list(part: pl.DataFrame, first: str, second: str) -> RenderableType:
     title = f"Most frequent confusions of topics, {first} and {second}"
     if differ.is_empty():
         return Text(f"{title}: none\n", "bold")
-    table = _empty(title)
+    table = _empty()
     for heading in (first, second):
         table.add_column(heading, overflow="fold")
     table.add_column("n", justify="right")
     top = differ.sort("n", "first_value", "second_value", descending=[True, False, False]).head(10)
     for a, b, n in top.select("first_value", "second_value", "n").iter_rows():
         table.add_row(Text(a), Text(b), f"{n:,}")
-    return table
+    return _titled(title, table)
 
 
 def alarm_table(alarms: Sequence[Alarm], names: dict[str, str]) -> RenderableType:
     """Return the table of alarms: those that fire, then the hints."""
     if not alarms:
         return Text("Alarms: none\n", "bold green")
-    table = _empty("Alarms")
+    table = _empty()
     for heading in ("", "alarm", "annotator", "value", "limit", "n", "of what"):
         right = heading in ("value", "limit", "n")
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
@@ -200,14 +197,14 @@ def alarm_table(alarms: Sequence[Alarm], names: dict[str, str]) -> RenderableTyp
         what = alarm.what.replace("_", " ")
         table.add_row(mark, what, Text(names[alarm.annotator]), value, limit, f"{alarm.n:,}", Text(alarm.detail))
     note = "fires: the whole 95 % interval is beyond the limit; hint: the value is, but it may be chance"
-    return Group(table, Padding(Text(note, "dim"), (0, 0, 1, 0)))
+    return _titled("Alarms", table, Padding(Text(note, "dim"), (0, 0, 1, 0)))
 
 
 def key() -> Text:
     """Explain how tables are to be read."""
     return Text(
-        "Below each value its 95 % bootstrap interval over documents; – or none: cannot be had (too few documents, or no "
-        "spread). n: documents. bias: mean of the upper annotator minus the lower. all together: kappa and Spearman are "
-        "means over pairs.",
+        "Below each value its 95 % bootstrap interval over documents; – or none: cannot be had (too few documents, or "
+        "no spread). n: documents. bias: mean of the upper annotator minus the lower. all together: kappa and Spearman "
+        "are means over pairs.",
         "dim",
     )

@@ -112,7 +112,8 @@ def alpha(coincidences: Array, metric: str, levels: Array | None = None) -> Arra
         square = (margin * place**2).sum(1)
         observed = 2 * (square - np.einsum("rij,ri,rj->r", coincidences, place, place))
         expected = 2 * total * square
-    return 1 - (total - 1) * _ratio(observed, expected)
+    found: Array = 1 - (total - 1) * _ratio(observed, expected)
+    return found
 
 
 def _given(levels: Array | None) -> Array:
@@ -156,9 +157,9 @@ def measure_pair(
     cells, counts = np.unique(first * size + second, return_counts=True)
 
     def measure(drawn: Array) -> dict[str, Array]:
-        full = np.zeros((len(drawn), size * size))
-        full[:, cells] = drawn
-        full = full.reshape(-1, size, size)
+        flat = np.zeros((len(drawn), size * size))
+        flat[:, cells] = drawn
+        full = flat.reshape(-1, size, size)
         return score_measures(full, levels) if kind == "score" else topic_measures(full)
 
     return _with_draws(measure, counts, resamples, generator)
@@ -170,8 +171,8 @@ def measure_all(
     """Measure any number of annotators together on the documents that at least two of them have.
 
     Alphas, ``exact`` and ``within_one`` come from the coincidence matrix, so that every document counts by its number
-    of votes; ``exact`` is the chance that two votes on one document are the same. Kappa and Spearman are the plain means
-    over the pairs for which they are defined (Light 1971, Psychological Bulletin 76:365). There is no ``bias``.
+    of votes; ``exact`` is the chance that two votes on one document are the same. Kappa and Spearman are the plain
+    means over the pairs for which they are defined (Light 1971, Psychological Bulletin 76:365). There is no ``bias``.
 
     Args:
         codes: (documents, annotators) positions in ``levels``, -1 where an annotator has none; every row has two votes
@@ -193,7 +194,7 @@ def measure_all(
     gap = np.abs(levels[:, None] - levels[None, :])
     single = score_measures if kind == "score" else lambda table, _: topic_measures(table)
     averaged = ("quadratic_kappa", "spearman") if kind == "score" else ("kappa",)
-    defined: dict[str, list[bool]] = {}
+    defined: dict[str, npt.NDArray[np.bool_]] = {}
 
     def measure(drawn: Array) -> dict[str, Array]:
         half = (drawn @ one_way).reshape(-1, size, size)
@@ -209,8 +210,8 @@ def measure_all(
         for name in averaged:
             values = np.stack([part[name] for part in of_pairs])
             # The first call measures the sample itself: a pair defined there has to be so in a resample, too.
-            known = defined.setdefault(name, np.isfinite(values).all(1).tolist())
-            found[name] = values[known].mean(0) if any(known) else np.full(len(drawn), np.nan)
+            known = defined.setdefault(name, np.atleast_1d(np.isfinite(values).all(axis=1)))
+            found[name] = values[known].mean(0) if known.any() else np.full(len(drawn), np.nan)
         return found
 
     return _with_draws(measure, counts, resamples, generator)
