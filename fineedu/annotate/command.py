@@ -125,8 +125,8 @@ def aggregate(
     )
     if method is Method.dawid_skene and several < FEW_SHARED:
         console.print(
-            f"[yellow]note:[/] dawid-skene learns annotators' errors from documents that several have; {several:,} are few "
-            "(prefer median)",
+            "[yellow]note:[/] dawid-skene learns annotators' errors from documents that several have; "
+            f"{several:,} are few (prefer median)",
             highlight=False,
             soft_wrap=True,
         )

@@ -67,10 +67,10 @@ def dawid_skene(
     Args:
         votes: one row a vote, as :func:`fineedu.labels.read_labels` returns them.
         what: ``score`` or ``topic``.
-        smoothing: pseudo-votes that every annotator gets for every true label, half of them right and half spread evenly
-            over the labels; and pseudo-documents, spread evenly (Dirichlet priors). What was never seen is then not
-            impossible, and where few documents have several annotators, labels keep their meaning. 0 gives the paper's
-            maximum likelihood.
+        smoothing: pseudo-votes that every annotator gets for every true label, half of them right and half spread
+            evenly over the labels; and pseudo-documents, spread evenly (Dirichlet priors). What was never seen is then
+            not impossible, and where few documents have several annotators, labels keep their meaning. 0 gives the
+            paper's maximum likelihood.
         max_steps: of EM.
         tolerance: stop when no posterior probability moves by more.
 

@@ -251,6 +251,10 @@ def interval(name: str, value: float, draws: Array, documents: int) -> tuple[flo
     None: fewer than :data:`MIN_DOCUMENTS` documents, a measure that is undefined in more than :data:`MAX_UNDEFINED` of
     the resamples, or resamples that are all the same. A proportion of 0 or 1, where every resample is the same, gets
     its Wilson interval.
+
+    How often it covers the truth, in 2,000 simulated samples of a 5 level scale: quadratic kappa 0.916, 0.939 and 0.935
+    at 30, 150 and 1,000 documents, ordinal alpha 0.937, 0.947, 0.942, Spearman 0.933, 0.943, 0.940. A proportion near
+    1 with a few cases below it does worse: 0.89 for a ``within_one`` of 0.978 at 150 documents.
     """
     fine = draws[np.isfinite(draws)]
     if documents < MIN_DOCUMENTS or not len(draws) or len(fine) < (1 - MAX_UNDEFINED) * len(draws):
