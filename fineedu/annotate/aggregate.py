@@ -35,7 +35,13 @@ AGGREGATE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float = 1.0) -> pl.DataFrame:
+def aggregate(
+    votes: pl.DataFrame,
+    method: str = "median",
+    *,
+    smoothing: float = 1.0,
+    models: dict[str, DawidSkene] | None = None,
+) -> pl.DataFrame:
     """Make one label a document.
 
     Several votes of one annotator on a document are one voice: their median score (``median``) or most frequent score,
@@ -50,6 +56,7 @@ def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float =
         votes: one row a vote, as :func:`fineedu.labels.read_labels` returns them.
         method: one of :data:`METHODS`.
         smoothing: of ``dawid-skene``.
+        models: of ``dawid-skene``, from :func:`fit` on the same votes, to see them besides; by default they are fitted.
 
     Returns:
         The columns of :data:`AGGREGATE_SCHEMA`, a row for every document that occurs in votes, by id; without any
@@ -59,11 +66,16 @@ def aggregate(votes: pl.DataFrame, method: str = "median", *, smoothing: float =
         posterior mean; ``posterior`` and ``topic_posterior`` are null but there.
 
     Raises:
-        FineeduError: an unknown method, or no valid vote at all.
+        FineeduError: an unknown method, votes by rubrics of different names, or no valid vote at all.
     """
     if method not in METHODS:
         raise FineeduError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    return _label(votes, method, fit(votes, smoothing=smoothing) if method == "dawid-skene" else {})
+    rubrics = votes["rubric"].drop_nulls().unique().sort().to_list()
+    if len(rubrics) > 1:
+        raise FineeduError(f"the votes answer {len(rubrics)} rubrics ({', '.join(rubrics)}): choose one with --rubric")
+    if method == "dawid-skene" and models is None:
+        models = fit(votes, smoothing=smoothing)
+    return _label(votes, method, models or {})
 
 
 def fit(votes: pl.DataFrame, *, smoothing: float = 1.0) -> dict[str, DawidSkene]:

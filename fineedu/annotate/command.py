@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from fineedu.annotate.agreement import Agreement
     from fineedu.annotate.alarms import Alarm
+    from fineedu.annotate.dawid_skene import DawidSkene
 
 Files = Annotated[
     list[Path],
@@ -25,7 +27,7 @@ Rubric = Annotated[
 ]
 
 
-#: Below so many documents with several annotators, error matrices of 6 levels (30 free figures each) are mostly prior.
+#: Below so many documents with three annotators, error matrices of 6 levels (30 free figures each) are mostly prior.
 FEW_SHARED = 100
 
 
@@ -96,14 +98,15 @@ def aggregate(
     from rich.console import Console
 
     from fineedu.annotate.aggregate import aggregate as make
-    from fineedu.annotate.aggregate import as_labels
+    from fineedu.annotate.aggregate import as_labels, fit
     from fineedu.errors import FineeduError
     from fineedu.labels import write_labels
 
     if output.suffix != ".parquet":
         raise FineeduError(f"labels are written as parquet: give --output a name that ends in .parquet, not {output}")
     votes = _read(files, rubric)
-    found = make(votes, method.value, smoothing=smoothing)
+    models = fit(votes, smoothing=smoothing) if method is Method.dawid_skene else {}
+    found = make(votes, method.value, models=models)
     labels = as_labels(found, votes, annotator or method.value)
     facts = {
         "made_by": "aggregate",
@@ -123,13 +126,23 @@ def aggregate(
         markup=False,
         soft_wrap=True,
     )
-    if method is Method.dawid_skene and several < FEW_SHARED:
-        console.print(
-            "[yellow]note:[/] dawid-skene learns annotators' errors from documents that several have; "
-            f"{several:,} are few (prefer median)",
-            highlight=False,
-            soft_wrap=True,
+    for note in _notes(votes, models) if method is Method.dawid_skene else []:
+        console.print(f"[yellow]note:[/] {note}", highlight=False, soft_wrap=True)
+
+
+def _notes(votes: pl.DataFrame, models: dict[str, DawidSkene]) -> Iterator[str]:
+    """Say where the latent model is not to be trusted."""
+    import polars as pl
+
+    heard = votes.filter(pl.col("state") == "ok").group_by("id").agg(pl.col("annotator").n_unique())
+    if (many := int((heard["annotator"] >= 3).sum())) < FEW_SHARED:
+        yield (
+            f"{many:,} documents have three annotators or more, too few for dawid-skene to learn their errors from: "
+            "its labels rest on its smoothing (prefer median)"
         )
+    for what, model in models.items():
+        if not model.converged:
+            yield f"dawid-skene had not converged on {what}s after {len(model.objective):,} steps"
 
 
 def _read(files: list[Path], rubric: str | None) -> pl.DataFrame:

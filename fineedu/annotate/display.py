@@ -170,7 +170,7 @@ def _topic_list(part: pl.DataFrame, first: str, second: str) -> RenderableType:
         return Text(f"{title}: none\n", "bold")
     table = _empty()
     for heading in (first, second):
-        table.add_column(heading, overflow="fold")
+        table.add_column(Text(heading), overflow="fold")
     table.add_column("n", justify="right")
     top = differ.sort("n", "first_value", "second_value", descending=[True, False, False]).head(10)
     for a, b, n in top.select("first_value", "second_value", "n").iter_rows():

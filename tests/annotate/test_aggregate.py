@@ -162,6 +162,12 @@ def test_with_hardly_any_overlap_labels_keep_their_meaning() -> None:
     assert labels(votes, "dawid-skene") == truth
 
 
+def test_rubrics_are_not_mixed() -> None:
+    rows = [{"id": "x", "annotator": name, "rubric": name, "score": 1.0} for name in ("edu", "harm")]
+    with pytest.raises(FineeduError, match="2 rubrics \\(edu, harm\\): choose one with --rubric"):
+        aggregate(votes_of(rows))
+
+
 def test_unknown_method_and_negative_smoothing_are_told() -> None:
     votes = votes_table({"a": [1.0], "b": [1.0]})
     with pytest.raises(FineeduError, match="median, majority, dawid-skene"):

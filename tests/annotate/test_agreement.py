@@ -188,7 +188,7 @@ def test_perfect_agreement_has_wilson_bounds_and_no_made_up_ones() -> None:
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     # 1,000 times 150 documents from a known table: 95 % intervals have to cover the table's own measures. With 6,000 runs
-    # kappa's do in 93.4 % (percentile intervals are a little short), the others' in 93.6 to 94.6 %; the bound is 3 standard
+    # kappa's do in 93.4 % (percentile intervals are a little short), the others' in 93.5 to 94.4 %; the bound is 3 standard
     # errors below. Not a table whose within_one is near 1: there they are shorter still (see interval).
     chance = np.random.default_rng(11)
     near = np.exp(-0.35 * np.subtract.outer(np.arange(5), np.arange(5)) ** 2.0)
