@@ -25,7 +25,7 @@ from fineedu.annotate.parties import (
 from fineedu.errors import FineeduError
 from fineedu.store import fingerprint
 
-#: More different scores than this are no rubric's levels: 10 levels of 11 annotators' halves fit well below it.
+#: More different scores than this are no rubric's levels: 0 to 5 in halves are 11, 0 to 100 are 101.
 MAX_LEVELS = 101
 BY = ("topic", "length")
 
