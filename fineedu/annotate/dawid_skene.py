@@ -91,7 +91,7 @@ def dawid_skene(
     size, party = len(levels), len(annotators)
     ballots = np.full((len(ids), party), -1, dtype=np.int64)
     ballots[rows, who] = said
-    # Documents with the same votes have the same posterior: 10,000 with two annotators, 24 topics fit in 0.9 s, not 13 s.
+    # Equal votes, equal posterior: 10,000 documents with two annotators and 24 topics fit in 0.9 s so, else in 13 s.
     patterns, place, times = np.unique(ballots, axis=0, return_inverse=True, return_counts=True)
     row, column = np.nonzero(patterns >= 0)
     cells = column * size + patterns[row, column]
