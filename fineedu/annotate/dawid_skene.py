@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from fineedu.annotate.figures import Array
+from fineedu.annotate.figures import Array, Integers
 from fineedu.annotate.parties import majority_score, majority_topic, name_parties, require_scipy
 from fineedu.errors import FineeduError
 
@@ -79,8 +79,6 @@ def dawid_skene(
         FineeduError: no valid votes of that kind, a negative smoothing, or SciPy missing.
     """
     require_scipy()
-    from scipy.sparse import csr_array
-
     if smoothing < 0:
         raise FineeduError(f"smoothing must not be negative, not {smoothing}")
     found = (majority_score if what == "score" else majority_topic)(name_parties(votes)).rename({what: "label"})
@@ -88,11 +86,22 @@ def dawid_skene(
         raise FineeduError(f"no valid votes with a {what}: nothing to aggregate")
     ids, levels, annotators = (found[name].unique().sort().to_list() for name in ("id", "label", "annotator"))
     rows, said, who = (found[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in ("id", "label", "annotator"))
-    size, party = len(levels), len(annotators)
-    ballots = np.full((len(ids), party), -1, dtype=np.int64)
+    ballots = np.full((len(ids), len(annotators)), -1, dtype=np.int64)
     ballots[rows, who] = said
     # Equal votes, equal posterior: 10,000 documents with two annotators and 24 topics fit in 0.9 s so, else in 13 s.
     patterns, place, times = np.unique(ballots, axis=0, return_inverse=True, return_counts=True)
+    fitted = _maximise(patterns, times, len(levels), smoothing, max_steps, tolerance)
+    posterior, prior, confusion, objective, converged = fitted
+    return DawidSkene(ids, levels, annotators, posterior[place], prior, confusion, objective, converged)
+
+
+def _maximise(
+    patterns: Integers, times: Integers, size: int, smoothing: float, max_steps: int, tolerance: float
+) -> tuple[Array, Array, Array, list[float], bool]:
+    """Run EM on (patterns, annotators) positions of labels, -1 where there is no vote, that occur so many times each."""
+    from scipy.sparse import csr_array
+
+    party = patterns.shape[1]
     row, column = np.nonzero(patterns >= 0)
     cells = column * size + patterns[row, column]
     table = csr_array((np.ones(len(row)), (row, cells)), shape=(len(patterns), party * size))
@@ -122,13 +131,4 @@ def dawid_skene(
         posterior = weight / total
         if moved <= tolerance:
             break
-    return DawidSkene(
-        ids,
-        levels,
-        annotators,
-        posterior[place],
-        prior,
-        confusion.transpose(0, 2, 1),
-        objective,
-        converged=moved <= tolerance,
-    )
+    return posterior, prior, confusion.transpose(0, 2, 1), objective, moved <= tolerance
