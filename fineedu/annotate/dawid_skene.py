@@ -98,7 +98,7 @@ def dawid_skene(
 def _maximise(
     patterns: Integers, times: Integers, size: int, smoothing: float, max_steps: int, tolerance: float
 ) -> tuple[Array, Array, Array, list[float], bool]:
-    """Run EM on (patterns, annotators) positions of labels, -1 where there is no vote, that occur so many times each."""
+    """Run EM on (patterns, annotators) positions of labels, -1 for no vote, each with how often it occurs."""
     from scipy.sparse import csr_array
 
     party = patterns.shape[1]
