@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
-from fineedu.annotate.command import aggregate, agree
+from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.errors import FineeduError
 
 app = typer.Typer(
