@@ -1,0 +1,1 @@
+"""Labels for documents: by language models, and by people to check them."""
