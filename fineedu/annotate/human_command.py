@@ -57,22 +57,22 @@ def label_with(
 
     out = Console()
     session = Session(cast(LabelRubric, rubric), load_documents(source), output, annotator or getpass.getuser())
-    server = LabelServer(session, port)
-    before = signal.signal(signal.SIGTERM, lambda *_: server.finished.set())
-    server.start()
-    done = sum(session.answered())
-    out.print(f"{len(session.documents):,} documents, {done:,} answered by {session.annotator}", markup=False)
-    out.print(f"open {server.url}", highlight=False, markup=False, soft_wrap=True)
-    out.print("Ctrl-C ends; the same command goes on", highlight=False)
-    if browser:
-        webbrowser.open(server.url)
-    try:
-        server.finished.wait()
-    except KeyboardInterrupt:
-        out.print()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        server.stop()
-        written = session.export()
-        session.close()
-        out.print(f"{written:,} labels in {output}", highlight=False, markup=False, soft_wrap=True)
+    with session:
+        server = LabelServer(session, port)
+        stops = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(stop, lambda *_: server.finished.set()) for stop in stops]
+        server.start()
+        done = sum(session.answered())
+        out.print(f"{len(session.documents):,} documents, {done:,} answered by {session.annotator}", markup=False)
+        out.print(f"open {server.url}", highlight=False, markup=False, soft_wrap=True)
+        out.print("Ctrl-C ends; the same command goes on", highlight=False)
+        if browser:
+            webbrowser.open(server.url)
+        try:
+            server.finished.wait()
+        finally:
+            server.stop()
+            written = session.export()
+            for stop, handler in zip(stops, before, strict=True):
+                signal.signal(stop, handler)
+    out.print(f"{written:,} labels in {output}", highlight=False, markup=False, soft_wrap=True)

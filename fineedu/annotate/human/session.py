@@ -312,10 +312,20 @@ class Session:
                 engine=pl.lit("human"),
                 sample=pl.lit(0, pl.Int32),
             )
-            facts = {"rubric": self.rubric.name, "rubric_hash": self.rubric.hash, "journal": self.journal.name}
+            facts: dict[str, object] = {
+                "rubric": self.rubric.name,
+                "rubric_hash": self.rubric.hash,
+                "journal": self.journal.name,
+            }
             write_labels(self.output, votes, facts)
             return votes.height
 
     def close(self) -> None:
         """Let go of the journal."""
         self._stream.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
