@@ -132,7 +132,8 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Opener]:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 860}} | context_options))
         tab = context.new_page()
         wrong: list[str] = []
-        tab.on("console", lambda message: wrong.append(message.text))
+        # ERR_FAILED: what a test itself cut off.
+        tab.on("console", lambda m: m.text.endswith("net::ERR_FAILED") or wrong.append(m.text))
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
         tab.on(
