@@ -1,1 +1,1 @@
-"""Labels for documents: by language models, and by people to check them."""
+"""Labels from annotators: how far they agree, and one label a document from many votes."""
