@@ -205,12 +205,9 @@ def _check_columns(source: Source, wanted: Sequence[str]) -> None:
 def _key_columns(source: Source, plan: _Plan) -> list[str]:
     site: list[str] = []
     if plan.per_host is not None:
-        site = [name for name in ("registered_domain", "host", "url") if name in source.columns]
+        site = [name for name in ("registered_domain", "host", "url") if name in source.columns][:2]
         if not site:
             raise FineeduError("a cap per host needs a column registered_domain, host or url")
-        site = [name for name in site if name in ("registered_domain", "host")] or site
-        if "registered_domain" not in site and "url" in source.columns:
-            site = ["url", *(name for name in site if name == "host")]
     return list(dict.fromkeys(["id", *plan.wanted, *site]))
 
 
@@ -267,15 +264,21 @@ def _priority(plan: _Plan) -> pl.Expr:
 
 
 def _sites(batch: pl.DataFrame) -> pl.Series:
-    if "registered_domain" in batch.columns:
+    """Return what the cap counts: the registered domain, the host where there is none (an IP address), else the id."""
+    there = batch.columns
+    if "host" in there:
+        host = pl.col("host")
+    elif "url" in there:
+        host = pl.col("url").str.extract(r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:]+)", 1)
+    else:
+        host = pl.lit(None, pl.String)
+    if "registered_domain" in there:
         domain = batch["registered_domain"]
-    elif "url" in batch.columns:
+    else:
         from fineedu.signals.url import registered_domains
 
-        domain = registered_domains(batch["url"])["registered_domain"]
-    else:
-        domain = pl.Series([None], dtype=pl.String).new_from_index(0, batch.height)
-    host = batch["host"] if "host" in batch.columns else pl.lit(None, pl.String)
+        urls = batch.select(pl.format("http://{}/", host).alias("url"))["url"]
+        domain = registered_domains(urls)["registered_domain"]
     return batch.select(pl.coalesce(domain, host, pl.format("id {}", pl.col("id"))).alias(_SITE))[_SITE]
 
 

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from hashlib import sha256
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from fineedu.annotate.human.server import LabelServer
 from fineedu.annotate.human.session import Document, PlainRubric, Session, load_documents
+from fineedu.annotate.human_command import label
 from fineedu.errors import FineeduError
 from fineedu.labels import LABEL_SCHEMA, read_labels
 
@@ -157,7 +161,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(FineeduError, match="holds answers to rubric edu"):
         Session(TOPICS, DOCUMENTS, output, "ada")
     content = session.journal.read_text()
-    session.journal.write_text(content.replace('"state"', '"stat"') + '{"undo": "ada"}\n')
+    session.journal.write_text(content.replace('"state"', '"stat"') + '{"undo": "ada", "id": "d0"}\n')
     with pytest.raises(FineeduError, match="line 2 is damaged"):
         Session(RUBRIC, DOCUMENTS, output, "ada")
     session.journal.unlink()
@@ -320,3 +324,23 @@ def test_ctrl_c_exports(tmp_path: Path, stop: signal.Signals) -> None:
         process.kill()
     assert process.returncode == 0 and "1 labels in" in rest
     assert rows(output) == [("a", "ada", "ok", 2.0, None)]
+
+
+def test_the_command_takes_the_rubric_and_tells_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fineedu.annotate.rubric", SimpleNamespace(load_rubric=lambda name: RUBRIC))
+    app = typer.Typer()
+    app.command()(label)
+    wrong = CliRunner().invoke(app, ["edu", "-i", str(tmp_path / "none.parquet"), "-o", str(tmp_path / "h.parquet")])
+    assert isinstance(wrong.exception, FineeduError) and "cannot read the documents" in str(wrong.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_undo_leaves_answers_to_documents_that_are_not_shown(tmp_path: Path) -> None:
+    with Session(RUBRIC, DOCUMENTS, tmp_path / "h.parquet", "ada") as session:
+        session.answer("d0", "ok", score=1)
+        session.answer("d3", "ok", score=2)
+    with Session(RUBRIC, DOCUMENTS[:2], tmp_path / "h.parquet", "ada") as session:
+        assert session.undo() == 0
+        assert session.undo() is None
+        assert session.export() == 1
+    assert rows(tmp_path / "h.parquet") == [("d3", "ada", "ok", 2.0, None)]

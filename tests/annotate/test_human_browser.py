@@ -189,7 +189,7 @@ def test_keys_to_labels_with_undo_and_resume(open_page: Opener, tmp_path: Path) 
     settled(tab)
     assert tab.locator("#place").text_content() == "Document 3"
     assert [line.get("score") for line in lines(tmp_path)[1:]] == [3, 5, None, None, 4]
-    assert lines(tmp_path)[4] == {"undo": "ada"}
+    assert lines(tmp_path)[4] == {"undo": "ada", "id": order[2]}
     close(server)
 
     tab, server = open_page(SCORED, source)

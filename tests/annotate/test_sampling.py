@@ -209,6 +209,18 @@ def test_the_choice_is_fixed_for_ever() -> None:
     assert sample_documents(frame, 4, 7, method="random").documents["id"].to_list() == ["d25", "d57", "d60", "d90"]
 
 
+def test_a_cap_counts_registered_domains() -> None:
+    hosts = ["a.shop.co.uk", "b.shop.co.uk", "10.0.0.1", "10.0.0.1", None, None, "other.co.uk"]
+    frame = pl.DataFrame({"id": list("abcdefg"), "text": ["t"] * 7, "host": hosts})
+    by_host = sample_documents(frame, 7, method="random", per_host=1).documents
+    assert by_host["host"].drop_nulls().str.tail(5).sort().to_list() == ["0.0.1", "co.uk", "co.uk"]
+    assert by_host["host"].null_count() == 2
+    urls = frame.select("id", "text", url=pl.format("https://user@{}:8080/x", "host"))
+    assert sample_documents(urls, 7, method="random", per_host=1).documents["id"].equals(by_host["id"])
+    domains = frame.with_columns(registered_domain=pl.Series(["s", "s", None, None, None, None, "o"]))
+    assert sample_documents(domains, 7, method="random", per_host=1).documents["id"].equals(by_host["id"])
+
+
 def test_a_document_in_two_shards_is_chosen_once() -> None:
     frame = documents(50)
     chosen = sample_documents(pl.concat([frame, frame]), 50, method="random").documents

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -199,10 +199,7 @@ class Session:
                     f"{self.rubric.name} ({self.rubric.hash}): take another --output"
                 )
         elif "undo" in entry:
-            last = self._last(entry["undo"])
-            if last is None:
-                raise ValueError("nothing to undo")
-            del self._answers[last]
+            del self._answers[self._last(entry["undo"], {entry["id"]})]
         else:
             self._answers.append(Answer(**entry))
 
@@ -218,9 +215,14 @@ class Session:
             self._stream.truncate(size)
             raise FineeduError(f"cannot write {self.journal}: {error.strerror}: the answer is not saved") from error
 
-    def _last(self, annotator: str) -> int | None:
-        own = (place for place in reversed(range(len(self._answers))) if self._answers[place].annotator == annotator)
-        return next(own, None)
+    def _last(self, annotator: str, ids: Container[str]) -> int:
+        """Return the place of an annotator's last answer to one of these documents.
+
+        Raises:
+            IndexError: there is none.
+        """
+        answers = self._answers
+        return [n for n, answer in enumerate(answers) if answer.annotator == annotator and answer.id in ids][-1]
 
     def answer_of(self, index: int) -> Answer | None:
         """Return this annotator's latest answer to a document; None too where its text was another."""
@@ -290,13 +292,19 @@ class Session:
             raise FineeduError(f"the rubric has no topic {topic!r}")
 
     def undo(self) -> int | None:
-        """Take this annotator's last answer back; return its document's index, None where there is no answer."""
+        """Take this annotator's last answer back; return its document's index, None where there is no answer.
+
+        Answers to documents that are not in this session stay: they could not be seen.
+        """
         with self.lock:
-            last = self._last(self.annotator)
-            if last is None:
+            try:
+                last = self._last(self.annotator, self._place)
+            except IndexError:
                 return None
-            self._append({"undo": self.annotator})
-            return self._place.get(self._answers.pop(last).id)
+            document = self._answers[last].id
+            self._append({"undo": self.annotator, "id": document})
+            del self._answers[last]
+            return self._place[document]
 
     def export(self) -> int:
         """Write the labels of all annotators in the journal; return their number. The latest answer counts."""
