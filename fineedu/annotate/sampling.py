@@ -302,8 +302,17 @@ class _Picker:
         self._held: pl.DataFrame | None = None
 
     def update(self, keys: pl.DataFrame) -> None:
-        """Take more documents; a document that comes twice counts twice in its population and is held once."""
+        """Take more documents; a document that comes twice counts twice in its population and is held once.
+
+        Raises:
+            FineeduError: more strata than documents wanted; told at once, as the memory held grows with the strata.
+        """
         self._population.update(dict(keys[_STRATUM].value_counts().iter_rows()))
+        if len(self._population) > self._n:
+            raise FineeduError(
+                f"{self._n} documents cannot stand for {len(self._population)} strata or more: take more documents, or "
+                f"coarser strata (edu_score:1), or other columns"
+            )
         together = keys if self._held is None else pl.concat([self._held, keys])
         ordered = together.sort(self._order).unique([_STRATUM, "id"], keep="first", maintain_order=True)
         if self._per_host is not None:
@@ -314,11 +323,6 @@ class _Picker:
         """Return the picked keys, and the table of strata with ``population`` and ``sampled``."""
         if self._held is None or not self._population:
             raise FineeduError("there is no document to sample from (none at all, or none with the scores asked for)")
-        if len(self._population) > self._n:
-            raise FineeduError(
-                f"{self._n} documents cannot stand for {len(self._population)} strata: take more documents, or coarser "
-                f"strata (edu_score:1), or other columns"
-            )
         sampled, rows = self._rounds(allocation)
         table = pl.DataFrame(
             [(name, size, sampled[name]) for name, size in sorted(self._population.items())],
