@@ -1,1 +1,1 @@
-"""Labels from annotators: how far they agree, and one label a document from many votes."""
+"""Labels by language models and people: rubrics, engines, panels, agreement."""
