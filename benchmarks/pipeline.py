@@ -3,7 +3,8 @@
 datatrove runs from a virtual environment of its own (``--peer``; made on first use), with its own ``[processing]``
 install, which pins trafilatura below 1.12. Both run with one worker, each in a process of its own. datatrove has no
 language filter here (its model would be downloaded), and no page of ours is spared any signal. Figures are ratios of
-one run; pages per second are of this machine. ``--growth`` adds memory and time at 1, 4 and 16 times the pages.
+one run; pages per second are of this machine. CPU time stands beside the wall clock, because a shared machine's
+other load moves the one less than the other. ``--growth`` adds memory and time at 1, 4 and 16 times the pages.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -44,14 +46,23 @@ def peer_python(folder: Path) -> Path:
     return python
 
 
+def timed(command: list[str]) -> tuple[float, resource.struct_rusage]:
+    """Run a command; return wall seconds and what it and the processes it waited for used."""
+    started = time.monotonic()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
+    return time.monotonic() - started, usage
+
+
 def run_peer(python: Path, pages: Path) -> dict[str, float]:
     """Return seconds by stage of stock datatrove."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "peer.py"
         script.write_text(PEER)
-        started = time.monotonic()
-        subprocess.run([python, script, pages, folder], check=True, capture_output=True)
-        total = time.monotonic() - started
+        total, usage = timed([str(python), str(script), str(pages), folder])
         steps = json.loads((Path(folder) / "logs" / "stats.json").read_text())
     seconds = {step["name"].split()[-1].lower() + str(n): step["time_stats"]["total"] for n, step in enumerate(steps)}
     read, url, extract, repetition, quality, c4, fineweb, write = list(seconds.values())
@@ -61,6 +72,7 @@ def run_peer(python: Path, pages: Path) -> dict[str, float]:
         "URL filter (loads its list)": url,
         "write": write,
         "whole process": total,
+        "CPU time": usage.ru_utime + usage.ru_stime,
         "documents": float(steps[2]["stats"]["forwarded"]),
     }
 
@@ -68,15 +80,7 @@ def run_peer(python: Path, pages: Path) -> dict[str, float]:
 def run_ours(pages: Path, backend: str, folder: Path) -> dict[str, float]:
     """Return seconds by stage of ``fineedu run fineweb``, and the peak memory of its largest process in MB."""
     command = [sys.executable, "-m", "fineedu", "run", "fineweb", "-i", str(pages), "-o", str(folder), "--workers", "1"]
-    started = time.monotonic()
-    child = subprocess.Popen(
-        [*command, "--set", f"extract.backend={backend}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(child.pid, 0)  # of this child and those it waited for, not of the peer
-    total = time.monotonic() - started
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command)
+    total, usage = timed([*command, "--set", f"extract.backend={backend}"])
     run = next((folder / "runs").iterdir())
     stats = [json.loads(path.read_text()) for path in (run / "logs" / "shards" / "stats").glob("*.json")]
     extract, signals, select = (sum(s[n]["time_stats"]["total"] for s in stats) for n in range(3))
@@ -84,6 +88,7 @@ def run_ours(pages: Path, backend: str, folder: Path) -> dict[str, float]:
         "read and extract": extract,
         "filters": signals + select,
         "whole process": total,
+        "CPU time": usage.ru_utime + usage.ru_stime,
         "documents": float(json.loads((run / "manifest.json").read_text())["counts"]["documents"]),
         "largest process, MB": usage.ru_maxrss / 1024,
     }
@@ -137,7 +142,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 ours = run_ours(pages, backend, Path(folder))
             print(f"\n{backend}: {theirs['documents']:.0f} documents of datatrove's, {ours['documents']:.0f} of ours")
-            for stage in ("read and extract", "filters", "whole process"):
+            for stage in ("read and extract", "filters", "whole process", "CPU time"):
                 print(f"  {stage:18s} {theirs[stage]:8.2f} {ours[stage]:8.2f} {theirs[stage] / ours[stage]:7.1f}x")
             each = theirs["whole process"] / theirs["documents"] / (ours["whole process"] / ours["documents"])
             print(

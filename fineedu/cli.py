@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
+from fineedu.annotate.command import aggregate, agree
 from fineedu.errors import FineeduError
 
 app = typer.Typer(
@@ -261,6 +262,10 @@ def doctor() -> None:
     out.print(table, highlight=False)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
+app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
 
 
 def main() -> None:

@@ -159,11 +159,15 @@ class Rules:
     """
 
     def __init__(self, rules: Mapping[str, str], schema: Mapping[str, pl.DataType]) -> None:
-        self._sql = dict(rules)
         self._schema = dict(schema)
         self._expressions: dict[str, pl.Expr] = {}
+        #: of every clause its rule, its SQL, its expression and the columns that it reads
+        self._clauses: list[tuple[str, str, pl.Expr, list[str]]] = []
         for name, sql in rules.items():
             self._expressions[name] = compile_rule(sql, schema)
+            for clause in clauses(sql):
+                part = compile_rule(clause, schema)
+                self._clauses.append((name, clause, part, list(dict.fromkeys(part.meta.root_names()))))
 
     @property
     def columns(self) -> list[str]:
@@ -203,11 +207,11 @@ class Rules:
         Args:
             row: one row with at least ``columns``.
         """
-        verdicts = []
-        for name, sql in self._sql.items():
-            for clause in clauses(sql):
-                expression = compile_rule(clause, self._schema)
-                columns = list(dict.fromkeys(expression.meta.root_names()))
-                values = row.select(columns).row(0, named=True)
-                verdicts.append(Verdict(name, clause, row.select(expression.alias("holds"))["holds"][0], values))
-        return verdicts
+        if not self._clauses:
+            return []
+        values = row.select(self.columns).row(0, named=True)
+        told = row.select(part.alias(str(n)) for n, (_, _, part, _) in enumerate(self._clauses))
+        return [
+            Verdict(rule, clause, told[str(n)][0], {column: values[column] for column in columns})
+            for n, (rule, clause, _, columns) in enumerate(self._clauses)
+        ]
