@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fineedu.annotate.human.session import LabelRubric
 
 EPILOG = (
     "Example: [dim]fineedu label edu --input sample.parquet --output labels/human.parquet --annotator ada[/]\n\n"
@@ -27,18 +30,27 @@ def label(
     browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
 ) -> None:
     """Label documents by hand, on a page in your browser. Every answer is saved at once."""
-    from fineedu.annotate.rubric import load_rubric  # type: ignore[import-not-found, unused-ignore]
+    from fineedu.annotate.human.session import PlainRubric
+    from fineedu.annotate.rubric import load_rubric
 
-    label_with(load_rubric(rubric), source, output, annotator, port, browser)
+    loaded = load_rubric(rubric)
+    asked = PlainRubric(
+        name=loaded.name,
+        hash=loaded.hash,
+        text=loaded.instructions,
+        scale=(loaded.scale.min, loaded.scale.max) if loaded.scale else None,
+        topics=tuple((topic.slug, topic.title, topic.about) for topic in loaded.topics) or None,
+    )
+    label_with(asked, source, output, annotator, port, browser)
 
 
 def label_with(
-    rubric: object, source: Path, output: Path, annotator: str | None = None, port: int = 0, browser: bool = False
+    rubric: LabelRubric, source: Path, output: Path, annotator: str | None = None, port: int = 0, browser: bool = False
 ) -> None:
     """Serve the label page for a rubric until the person finishes; export the labels however it ends.
 
     Args:
-        rubric: a :class:`fineedu.annotate.human.session.LabelRubric`.
+        rubric: what is asked.
         source: documents.
         output: labels.
         annotator: None takes the user's name.
@@ -48,15 +60,14 @@ def label_with(
     import getpass
     import signal
     import webbrowser
-    from typing import cast
 
     from rich.console import Console
 
     from fineedu.annotate.human.server import LabelServer
-    from fineedu.annotate.human.session import LabelRubric, Session, load_documents
+    from fineedu.annotate.human.session import Session, load_documents
 
     out = Console()
-    session = Session(cast(LabelRubric, rubric), load_documents(source), output, annotator or getpass.getuser())
+    session = Session(rubric, load_documents(source), output, annotator or getpass.getuser())
     with session:
         server = LabelServer(session, port)
         stops = (signal.SIGINT, signal.SIGTERM)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from hashlib import sha256
 from http.client import HTTPConnection
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -24,11 +23,12 @@ from typer.testing import CliRunner
 from fineedu.annotate.human.server import LabelServer
 from fineedu.annotate.human.session import Document, PlainRubric, Session, load_documents
 from fineedu.annotate.human_command import label
+from fineedu.annotate.rubric import load_rubric
 from fineedu.errors import FineeduError
 from fineedu.labels import LABEL_SCHEMA, read_labels
 
 RUBRIC = PlainRubric("edu", "0123456789abcdef", "# Score it")
-TOPICS = PlainRubric("topics", "fedcba9876543210", "Choose", None, (("law", "Law"), ("games", "Games")))
+TOPICS = PlainRubric("topics", "fedcba9876543210", "Choose", None, (("law", "Law", "courts"), ("games", "Games", "")))
 DOCUMENTS = [Document(f"d{n}", f"http://x.example/{n}", f"Title {n}", f"Text {n} \u00e4\U0001f600") for n in range(4)]
 
 
@@ -293,11 +293,9 @@ def test_a_port_that_is_taken_is_told(server: LabelServer) -> None:
 
 
 COMMAND = """
-import sys
-from pathlib import Path
-from fineedu.annotate.human.session import PlainRubric
-from fineedu.annotate.human_command import label_with
-label_with(PlainRubric("edu", "0", "text"), Path(sys.argv[1]), Path(sys.argv[2]), "ada")
+import typer
+from fineedu.annotate.human_command import label
+typer.run(label)
 """
 
 
@@ -305,10 +303,11 @@ label_with(PlainRubric("edu", "0", "text"), Path(sys.argv[1]), Path(sys.argv[2])
 def test_ctrl_c_exports(tmp_path: Path, stop: signal.Signals) -> None:
     source, output = tmp_path / "d.parquet", tmp_path / "h.parquet"
     pl.DataFrame({"id": ["a", "b"], "text": ["one", "two"]}).write_parquet(source)
-    with Session(PlainRubric("edu", "0", "text"), load_documents(source), output, "ada") as session:
+    asked = PlainRubric("edu", load_rubric("edu").hash, "")
+    with Session(asked, load_documents(source), output, "ada") as session:
         session.answer("a", "ok", score=2)
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, str(source), str(output)],
+        [sys.executable, "-c", COMMAND, "edu", "-i", str(source), "-o", str(output), "--annotator", "ada"],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "300", "PYTHONUNBUFFERED": "1"},
@@ -326,13 +325,14 @@ def test_ctrl_c_exports(tmp_path: Path, stop: signal.Signals) -> None:
     assert rows(output) == [("a", "ada", "ok", 2.0, None)]
 
 
-def test_the_command_takes_the_rubric_and_tells_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "fineedu.annotate.rubric", SimpleNamespace(load_rubric=lambda name: RUBRIC))
+def test_the_command_takes_the_rubric_and_tells_mistakes(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(label)
     wrong = CliRunner().invoke(app, ["edu", "-i", str(tmp_path / "none.parquet"), "-o", str(tmp_path / "h.parquet")])
     assert isinstance(wrong.exception, FineeduError) and "cannot read the documents" in str(wrong.exception)
     assert not list(tmp_path.iterdir())
+    unknown = CliRunner().invoke(app, ["none", "-i", "d.parquet"])
+    assert isinstance(unknown.exception, FineeduError) and "no rubric 'none'" in str(unknown.exception)
 
 
 def test_undo_leaves_answers_to_documents_that_are_not_shown(tmp_path: Path) -> None:

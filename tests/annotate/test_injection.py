@@ -9,8 +9,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from fineedu.annotate.injection import load_injection_pages, measure_shift
+from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
 from fineedu.labels import LABEL_SCHEMA
 
@@ -51,6 +53,13 @@ def test_the_set_is_broad_and_its_pages_are_of_page_length() -> None:
     for text in (*PAGES["clean_text"], *PAGES["injected_text"]):
         assert 80 <= len(text.split()) <= 400
         assert text == text.strip()
+
+
+def test_topics_are_those_of_the_taxonomy() -> None:
+    known = set(yaml.safe_load((asset_dir("annotate") / "topics.yaml").read_text(encoding="utf-8")))
+    named = {*PAGES["expected_topic"].drop_nulls(), *PAGES["ordered_topic"].drop_nulls()}
+    assert named <= known and len(named) >= 12
+    assert all(text.count(slug) for slug, text in PAGES.select("ordered_topic", "injected").drop_nulls().iter_rows())
 
 
 def test_the_clean_twin_lacks_the_injected_words_and_nothing_else() -> None:

@@ -46,7 +46,8 @@ function busy(is) {
   part("document").setAttribute("aria-busy", is);
 }
 
-// ---- rubric: headings, lists, bold and code of Markdown, as nodes
+// ---- rubric: headings, lists, bold and code of Markdown, as nodes. In a paragraph, a line that follows the end of a
+// sentence begins a new one: rubrics are written so.
 
 function inline(into, text) {
   for (const piece of text.split(/(\*\*[^*]+\*\*|`[^`]+`)/)) {
@@ -59,7 +60,7 @@ function inline(into, text) {
 
 function showRubric(text) {
   const target = part("rubric");
-  let block = null;
+  let block = null, ended = false;
   for (const line of text.split("\n")) {
     const heading = /^#{1,6}\s+(.*)/.exec(line);
     const item = /^\s*(?:[-*]|(\d+)[.)])\s+(.*)/.exec(line);
@@ -75,11 +76,15 @@ function showRubric(text) {
         if (item[1]) block.start = Number(item[1]);
       }
       block.append(inline(element("li"), item[2]));
-    } else if (block) {
+    } else if (block && !(ended && block.tagName === "P")) {
       inline(block.lastElementChild && block.tagName !== "P" ? block.lastElementChild : block, " " + line.trim());
     } else {
-      target.append((block = inline(element("p"), line.trim())));
+      const lead = /^\p{Lu}[^.:,;]{0,30}:(?=\s)/u.exec(line)?.[0] ?? "";
+      target.append((block = element("p")));
+      if (lead) block.append(element("strong", lead));
+      inline(block, line.slice(lead.length).trimEnd());
     }
+    ended = /[.:!?]$/.test(line.trimEnd());
   }
 }
 
@@ -109,12 +114,20 @@ function showTopics() {
   const topics = state.session.rubric.topics;
   if (!topics) return;
   const words = folded(part("search").value).split(/\s+/).filter(Boolean);
-  state.visible = topics.filter(([slug, title]) => words.every((word) => folded(slug + " " + title).includes(word)));
+  const ranks = topics.map((topic) => {
+    const [named, told] = [folded(topic[0] + " " + topic[1]), folded(topic[2])];
+    const found = words.every((word) => named.includes(word) || told.includes(word));
+    return { topic, rank: !found ? -1 : words.every((word) => named.includes(word)) ? 0 : 1 };
+  });
+  // Topics with the words in their names come before those with the words in their meaning.
+  state.visible = [0, 1].flatMap((rank) => ranks.filter((entry) => entry.rank === rank).map((entry) => entry.topic));
   state.active = Math.min(state.active, Math.max(state.visible.length - 1, 0));
   const list = part("options");
   list.replaceChildren();
-  state.visible.forEach(([slug, title], place) => {
+  state.visible.forEach(([slug, title, about], place) => {
     const option = element("li", title);
+    option.title = about;
+    if (about) option.append(element("small", about));
     option.id = "option-" + place;
     option.setAttribute("role", "option");
     option.setAttribute("aria-selected", slug === state.topic);

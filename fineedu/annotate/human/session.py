@@ -47,8 +47,8 @@ class LabelRubric(Protocol):
         """Lowest and highest score, or None where the rubric asks for a topic only."""
 
     @property
-    def topics(self) -> Sequence[tuple[str, str]] | None:
-        """Slug and title of each topic, or None where the rubric asks for a score only."""
+    def topics(self) -> Sequence[tuple[str, str, str]] | None:
+        """Slug, title and meaning of each topic, or None where the rubric asks for a score only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class PlainRubric:
     hash: str
     text: str
     scale: tuple[int, int] | None = (0, 5)
-    topics: tuple[tuple[str, str], ...] | None = None
+    topics: tuple[tuple[str, str, str], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class Session:
         allowed = [None] if rubric.scale is None else list(range(rubric.scale[0], rubric.scale[1] + 1))
         if score not in allowed or isinstance(score, bool | float):
             raise FineeduError(f"the score {score} is not on the rubric's scale {rubric.scale}")
-        slugs = [slug for slug, _ in rubric.topics] if rubric.topics else [None]
+        slugs = [slug for slug, _, _ in rubric.topics] if rubric.topics else [None]
         if topic not in slugs:
             raise FineeduError(f"the rubric has no topic {topic!r}")
 
