@@ -16,6 +16,7 @@ from rich.table import Table
 
 import fineedu
 from fineedu.errors import FineeduError
+from fineedu.evaluate import command as evaluation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -246,6 +247,9 @@ def report(
     path = found.job.store.run(found.job.run_id) / "report.html"
     write_report(path, found.job, found.schema, found.owners, found.manifest)
     out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+
+
+app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
 
 
 @app.command()

@@ -98,7 +98,8 @@ def measure(
     - ``precision_L_rounded``, ``recall_L_rounded``, ``positive_f1_L_rounded``, ``macro_f1_L_rounded``: the decision
       "rounded score >= L", which is FineWeb-Edu's (for L = 3 a raw score above 2.5). ``positive_f1`` is the F1 of
       the class that is kept; ``macro_f1`` is the mean of that and of the F1 of the rest, and the more flattering by
-      far where few documents are positive: FineWeb-Edu's "82 %" is macro, its positive F1 about 0.68;
+      far where few documents are positive: FineWeb-Edu's "82 %" is macro, its positive F1 about 0.68. Not
+      defined without positives;
     - the same four with ``_raw``: the decision "raw score >= L".
 
     Args:
@@ -249,7 +250,8 @@ class _Sample:
             for cut in ("rounded", "raw"):
                 chosen, hits = sums[f"chosen {level} {cut}"], sums[f"hit {level} {cut}"]
                 rest = size - positive - chosen + hits
-                f1 = 2 * hits / (positive + chosen)
+                # Without positives the formula says 0 for any false alarm, which measures nothing.
+                f1 = np.where(positive > 0, 2 * hits / (positive + chosen), np.nan)
                 found |= {
                     f"precision_{level}_{cut}": hits / chosen,
                     f"recall_{level}_{cut}": hits / positive,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Slice:
 
 def length_names() -> list[str]:
     """Return the names of the length buckets, shortest first."""
-    inner = [f"{low:,} to {high - 1:,}" for low, high in zip(LENGTHS[1:-1], LENGTHS[2:], strict=True)]
+    inner = [f"{low:,} to {high - 1:,}" for low, high in pairwise(LENGTHS[1:])]
     return [f"under {LENGTHS[1]:,}", *inner, f"{LENGTHS[-1]:,} and more"]
 
 

@@ -46,7 +46,7 @@ def choose_annotators(votes: pl.DataFrame, pattern: str | None) -> list[str]:
         if len(counts) != 1:
             raise FineeduError(
                 f"the labels are by {len(counts)} annotators: {names or 'no votes at all'}. Say which to measure "
-                "against: --annotator NAME, or a pattern such as --annotator 'panel-*'; the others serve for the ceiling"
+                "against, --annotator NAME or a pattern such as 'panel-*'; the others serve for the ceiling"
             )
         return list(counts)
     chosen = sorted(name for name in counts if fnmatchcase(name, pattern))
