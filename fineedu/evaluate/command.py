@@ -22,9 +22,7 @@ def evaluate(
         str,
         typer.Argument(help="A shipped model, a bundle's folder, or a .parquet or .jsonl file with columns id, score."),
     ],
-    labels: Annotated[
-        list[Path], typer.Option("--labels", "-l", help="Label file, parquet or JSON lines; repeatable.")
-    ],
+    labels: Annotated[list[Path], typer.Option("--labels", "-l", help="Label file, parquet or .jsonl; repeatable.")],
     annotator: Annotated[
         str | None,
         typer.Option(help="Whose labels to measure against: a name, or a pattern such as 'panel-*' for their mean."),

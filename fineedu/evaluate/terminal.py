@@ -14,27 +14,29 @@ from fineedu.evaluate.evaluation import Evaluation
 from fineedu.evaluate.measures import LEVELS
 from fineedu.evaluate.resample import Estimate
 from fineedu.evaluate.slices import Slice
-from fineedu.evaluate.wording import against, ceiling_words, figure, headline, interval
+from fineedu.evaluate.wording import NONE, against, ceiling_words, figure, headline, interval
 from fineedu.report.display import clean
 
 _SLICES = 12
+#: Columns of a terminal from which on every figure shows its interval.
+_WIDE = 116
 
 
 def print_evaluation(found: Evaluation, console: Console) -> None:
     """Print an evaluation: what was measured, warnings, figures beside the baselines, slices and the ceiling."""
-    console.print(Group(*_parts(found)), highlight=False)
+    console.print(Group(*_parts(found, console.width >= _WIDE)), highlight=False)
 
 
-def _parts(found: Evaluation) -> Iterator[RenderableType]:
+def _parts(found: Evaluation, wide: bool) -> Iterator[RenderableType]:
     number = found.measures.n
     yield f"\n[bold]{escape(found.model)}[/] against {escape(clean(against(found), 100))}, {number:,} documents\n"
     for warning in found.warnings:
         yield f"[bold yellow]warning:[/] {escape(warning)}\n"
     yield Padding(_counts(found), (0, 0, 1, 0))
-    yield Padding(_main(found), (0, 0, 1, 0))
-    yield Padding(_levels(found), (0, 0, 1, 0))
+    yield Padding(_main(found, wide), (0, 0, 1, 0))
+    yield Padding(_levels(found, wide), (0, 0, 1, 0))
     for by, parts in found.slices.items():
-        yield Padding(_slices(by, parts, found.threshold), (0, 0, 1, 0))
+        yield Padding(_slices(by, parts, found.threshold, wide), (0, 0, 1, 0))
     yield "[bold]Ceiling[/]"
     for line in ceiling_words(found):
         yield Padding(escape(line), (0, 0, 0, 1))
@@ -46,14 +48,17 @@ def _parts(found: Evaluation) -> Iterator[RenderableType]:
     for note in found.notes:
         yield f"[dim]note: {escape(note)}[/]"
     yield (
-        f"[dim]In brackets: 95 % bootstrap intervals over documents ({found.resamples:,} resamples, seed {found.seed}). "
-        "Positive F1 is that of the documents kept; macro F1 averages it with that of the rest, and flatters.[/]"
+        f"[dim]In brackets: 95 % bootstrap intervals over documents ({found.resamples:,} resamples, seed "
+        f"{found.seed}). Positive F1 is that of the documents kept; macro F1 averages it with that of the rest, "
+        "and flatters.[/]"
     )
 
 
-def _cell(found: Estimate | None) -> str:
-    if found is None or found.value is None:
-        return "[dim]not defined[/]"
+def _cell(found: Estimate, wide: bool = True) -> str:
+    if found.value is None:
+        return f"[dim]{'not defined' if wide else NONE}[/]"
+    if not wide:
+        return figure(found.value)
     return f"{figure(found.value)} [dim]{escape(interval(found))}[/]"
 
 
@@ -77,7 +82,7 @@ def _counts(found: Evaluation) -> Table:
     return table
 
 
-def _main(found: Evaluation) -> Table:
+def _main(found: Evaluation, wide: bool) -> Table:
     positives, total = found.measures.positives[found.threshold], found.measures.n
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("measure")
@@ -85,24 +90,24 @@ def _main(found: Evaluation) -> Table:
     for name in found.baselines:
         table.add_column(name, no_wrap=True)
     for title, measures in headline(found.threshold):
-        share = f" ({positives:,} of {total:,} documents)" if title.startswith("telling") else ""
+        share = f" ({positives:,} of {total:,})" if "against" in title else ""
         table.add_row(f"[italic]{title}{share}[/]")
         for name, told in measures:
-            cells = [_cell(measured[name]) for measured in (found.measures, *found.baselines.values())]
-            table.add_row(f"  {told}", *cells)
+            cells = [_cell(measured[name], wide) for measured in found.baselines.values()]
+            table.add_row(f"  {told}", _cell(found.measures[name]), *cells)
     return table
 
 
-def _levels(found: Evaluation) -> Table:
+def _levels(found: Evaluation, wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title="At each threshold", title_justify="left")
     table.title_style = "bold"
     for name, justify in (("≥", "left"), ("labelled", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("positive F1, rounded", "macro F1, rounded", "positive F1, raw", "macro F1, raw"):
-        table.add_column(name, no_wrap=True)
+    for name in ("positive F1 rounded", "macro F1 rounded", "positive F1 raw", "macro F1 raw"):
+        table.add_column(name)
     for level in LEVELS:
         cells = [
-            _cell(found.measures[f"{name}_{level}_{kind}"])
+            _cell(found.measures[f"{name}_{level}_{kind}"], wide)
             for kind in ("rounded", "raw")
             for name in ("positive_f1", "macro_f1")
         ]
@@ -110,13 +115,13 @@ def _levels(found: Evaluation) -> Table:
     return table
 
 
-def _slices(by: str, parts: tuple[Slice, ...], level: int) -> Table:
+def _slices(by: str, parts: tuple[Slice, ...], level: int, wide: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=f"By {by}", title_justify="left")
     table.title_style = "bold"
-    table.add_column("characters" if by == "length" else by)
-    for name in ("documents", f"{level} or more"):
-        table.add_column(name, justify="right")
-    for name in ("Spearman ρ", "AUC", "positive F1, rounded", "mean absolute error"):
+    table.add_column("characters" if by == "length" else by, no_wrap=True)
+    for name in ("n", f"≥ {level}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("Spearman ρ", "AUC", "positive F1", "MAE"):
         table.add_column(name, no_wrap=True)
     for part in parts[:_SLICES]:
         row = [escape(clean(part.name, 40)), f"{part.n:,}", f"{part.positives:,}"]
@@ -124,7 +129,7 @@ def _slices(by: str, parts: tuple[Slice, ...], level: int) -> Table:
             table.add_row(*row, "[dim]too small[/]")
         else:
             names = ("spearman", f"auc_{level}", f"positive_f1_{level}_rounded", "mae")
-            table.add_row(*row, *(_cell(part.estimates[name]) for name in names))
+            table.add_row(*row, *(_cell(part.estimates[name], wide or name == "spearman") for name in names))
     if len(parts) > _SLICES:
         table.add_row(f"[dim]and {len(parts) - _SLICES} more, in the page[/]")
     return table

@@ -24,16 +24,16 @@ def interval(found: Estimate | None) -> str:
 def cut(level: int, kind: str) -> str:
     """Return a decision in words, with the raw score that it means: FineWeb-Edu's "3" is raw > 2.5."""
     if kind == "raw":
-        return f"raw score ≥ {level}"
+        return f"raw ≥ {level}"
     # Halves go to the even neighbour: 2.5 becomes 2, 1.5 becomes 2.
-    return f"rounded score ≥ {level}, that is raw {'>' if level % 2 else '≥'} {level - 0.5:g}"
+    return f"rounded ≥ {level} (raw {'>' if level % 2 else '≥'} {level - 0.5:g})"
 
 
 def headline(level: int) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return groups of measures: a title, and the measures with their words."""
     groups = [
         (
-            "over all documents",
+            "all documents",
             [
                 ("spearman", "Spearman ρ"),
                 ("quadratic_kappa", "quadratic kappa"),
@@ -42,7 +42,7 @@ def headline(level: int) -> list[tuple[str, list[tuple[str, str]]]]:
             ],
         ),
         (
-            f"telling {level} or more from the rest",
+            f"{level} or more against the rest",
             [(f"auc_{level}", "AUC"), (f"average_precision_{level}", "average precision")],
         ),
     ]
@@ -53,7 +53,7 @@ def headline(level: int) -> list[tuple[str, list[tuple[str, str]]]]:
             ("recall", "recall"),
             ("macro_f1", "macro F1"),
         ]
-        groups.append((f"kept where {cut(level, kind)}", [(f"{name}_{level}_{kind}", told) for name, told in parts]))
+        groups.append((f"kept: {cut(level, kind)}", [(f"{name}_{level}_{kind}", told) for name, told in parts]))
     return groups
 
 
@@ -77,7 +77,7 @@ def ceiling_words(found: Evaluation) -> list[str]:
     ]
     if bound is not None:
         said.append(
-            f"Corrected for their errors (Spearman 1904: √ρ), no model that errs independently of them should come above "
-            f"ρ {figure(bound.value)} {interval(bound)}; this one has {figure(found.measures['spearman'].value)}."
+            "Corrected for their errors (Spearman 1904: √ρ), no model that errs independently of them should come "
+            f"above ρ {figure(bound.value)} {interval(bound)}; this one has {figure(found.measures['spearman'].value)}."
         )
     return said
