@@ -13,7 +13,7 @@ from fineedu.evaluate.resample import Estimate
 from fineedu.evaluate.wording import figure, interval
 from fineedu.report.charts import draw
 
-_SIDE = 340
+_SIDE = 440
 _ROW = 26
 _LINE = {"color": "var(--kept)", "strokeWidth": 2.5}
 _DOT = {"type": "point", "filled": True, "fill": "var(--kept)", "stroke": "var(--panel)", "opacity": 1, "size": 90}
@@ -61,13 +61,17 @@ def precision_recall_chart(curve: Curve, measures: Measures) -> Markup:
         "mark": _DOT | {"fill": "var(--ink)"},
         "encoding": {"x": x, "y": y, "description": {"field": "told"}},
     }
-    names = {
-        "data": {"values": cuts},
-        "mark": {"type": "text", "align": "left", "dx": 9, "dy": -8, "color": "var(--ink)", "fontSize": 12},
-        "encoding": {"x": x, "y": y, "text": {"field": "kind"}},
-    }
+    # The raw cut is the higher one, to the left: its name goes above it, the other's below.
+    names = [
+        {
+            "data": {"values": [row for row in cuts if row["kind"] == kind]},
+            "mark": {"type": "text", "align": side, "dx": dx, "dy": dy, "color": "var(--ink)", "fontSize": 12},
+            "encoding": {"x": x, "y": y, "text": {"field": "kind"}},
+        }
+        for kind, side, dx, dy in (("raw", "left", 8, -9), ("rounded", "right", -8, 11))
+    ]
     label = f"Precision against recall for documents labelled {level} or more; base rate {curve.base_rate:.3f}."
-    return draw([band, line, base, *([dots, names] if cuts else [])], label, _SIDE, _SIDE - 60)
+    return draw([band, line, base, *([dots, *names] if cuts else [])], label, _SIDE, _SIDE - 120)
 
 
 def reliability_chart(bins: Sequence[Bin]) -> Markup:
@@ -76,7 +80,10 @@ def reliability_chart(bins: Sequence[Bin]) -> Markup:
         _row(part.mean_label, score=part.mean_score, n=part.n, told=f"{part.n:,} documents score "
              f"{part.mean_score:.2f} on average, mean label") for part in bins
     ]  # fmt: skip
-    x, y = _axis("score", "mean score", SCALE, grid=False), _axis("value", "mean label", SCALE)
+    # A margin, so that dots at the ends of the scale are whole.
+    wide, ticks = (SCALE[0] - 0.15, SCALE[1] + 0.15), list(range(SCALE[1] + 1))
+    x = _axis("score", "mean score", wide, grid=False, values=ticks)
+    y = _axis("value", "mean label", wide, values=ticks)
     corners = [{"score": end, "value": end} for end in SCALE]
     dashes = {"type": "line", "strokeDash": [5, 3], "strokeWidth": 1.5, "color": "var(--soft)"}
     size = {"field": "n", "type": "quantitative", "legend": None, "scale": {"range": [30, 320], "zero": True}}
@@ -90,7 +97,7 @@ def reliability_chart(bins: Sequence[Bin]) -> Markup:
         },
         {"data": {"values": rows}, "mark": _DOT, "encoding": described | {"y": y, "size": size}},
     ]
-    return draw(layers, "Mean label by mean score, in bins of half a point.", _SIDE, _SIDE - 60)
+    return draw(layers, "Mean label by mean score, in bins of half a point.", _SIDE, _SIDE - 120)
 
 
 def forest_chart(
@@ -109,11 +116,20 @@ def forest_chart(
     ends = [row[end] for row in shown for end in ("low", "value", "high") if row[end] is not None]
     low, high = min([0.0, *ends]), max([*ends, 1.0 if max(ends, default=0) <= 1 else max(ends)])
     x = _axis("value", title, (low, high))
+    # The page's font is wider than the one that Vega measures labels with.
+    extent = 7 * max((len(row["name"]) for row in shown), default=0) + 12
     y = {
         "field": "name",
         "type": "nominal",
         "sort": [row["name"] for row in shown],
-        "axis": {"title": None, "labelLimit": 190, "domain": False, "ticks": False, "labelPadding": 8},
+        "axis": {
+            "title": None,
+            "labelLimit": 300,
+            "minExtent": extent,
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 8,
+        },
     }
     colour = {"condition": {"test": {"field": "name", "equal": strong}, "value": "var(--ink)"}, "value": "var(--kept)"}
     described = {"y": y, "description": {"field": "told"}}
@@ -128,7 +144,7 @@ def forest_chart(
     if reference is not None:
         mark = {"data": {"values": [{"value": reference}]}, "mark": _REFERENCE, "encoding": {"x": x}}
         layers.insert(0, mark)
-    return draw(layers, label, _SIDE - 30, max(2, len(shown)) * _ROW)
+    return draw(layers, label, _SIDE - 120, max(2, len(shown)) * _ROW)
 
 
 def learning_chart(curve: LearningCurve, measure: str, title: str) -> Markup:
@@ -151,4 +167,4 @@ def learning_chart(curve: LearningCurve, measure: str, title: str) -> Markup:
         },
         {"data": {"values": rows}, "mark": _DOT, "encoding": described | {"y": y}},
     ]
-    return draw(layers, f"{title} by the number of labels trained on.", _SIDE, _SIDE - 60)
+    return draw(layers, f"{title} by the number of labels trained on.", _SIDE, _SIDE - 120)

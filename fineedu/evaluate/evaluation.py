@@ -18,7 +18,7 @@ from fineedu.evaluate.leakage import NEAR_LIMIT, assign_folds, group_names, trai
 from fineedu.evaluate.measures import LEVELS, Curve, Measures, difference, measure, precision_recall, rounded
 from fineedu.evaluate.resample import Array, Estimate
 from fineedu.evaluate.scores import Scores
-from fineedu.evaluate.slices import TOO_FEW, Slice, length_bucket, length_names, slice_measures
+from fineedu.evaluate.slices import FEW_POSITIVES, TOO_FEW, Slice, length_bucket, length_names, slice_measures
 from fineedu.evaluate.votes import add_facts, document_labels, host_of
 
 #: What documents can be sliced by.
@@ -283,7 +283,7 @@ def _scale_warnings(truth: Array, score: Array, found: Measures, threshold: int)
             "until scores are calibrated to the rubric's scale"
         )
     positives = found.positives[threshold]
-    if positives < 10:
+    if positives < FEW_POSITIVES:
         warnings.append(f"only {positives} documents are labelled {threshold} or more: F1 and curves there are guesses")
     return warnings
 

@@ -12,8 +12,8 @@ from fineedu.evaluate.charts import forest_chart, learning_chart, precision_reca
 from fineedu.evaluate.evaluation import Evaluation
 from fineedu.evaluate.measures import LEVELS
 from fineedu.evaluate.resample import Estimate
-from fineedu.evaluate.slices import Slice
-from fineedu.evaluate.wording import against, ceiling_words, cut, figure, headline, interval
+from fineedu.evaluate.slices import FEW_POSITIVES, Slice
+from fineedu.evaluate.wording import against, ceiling_words, cut, figure, headline, interval, signed
 from fineedu.report.display import clean
 from fineedu.report.html import write_page
 from fineedu.store import write_json
@@ -57,7 +57,8 @@ def write_evaluation(folder: Path, found: Evaluation) -> Path:
         "pairs": () if found.ceiling is None else found.ceiling.pairs[:_PAIRS],
         "figure": figure,
         "interval": interval,
-        "signed": lambda number: "–" if number is None else f"{number:+.3f}",
+        "signed": signed,
+        "few": FEW_POSITIVES,
         "cut": cut,
     }
     return write_page(folder / "evaluation.html", Path(__file__).with_name("template.html.j2"), shown)
@@ -68,7 +69,7 @@ def _tiles(found: Evaluation) -> list[tuple[str, str, str]]:
     level, measures = found.threshold, found.measures
     shown: list[tuple[Estimate, str]] = [
         (measures["spearman"], "Spearman ρ with the labels"),
-        (measures[f"positive_f1_{level}_rounded"], f"positive F1, {cut(level, 'rounded')}"),
+        (measures[f"positive_f1_{level}_rounded"], f"positive F1 at {level}: {cut(level, 'rounded')}"),
         (measures[f"average_precision_{level}"], f"average precision at {level}"),
         (measures["mae"], "mean absolute error, in points"),
     ]
@@ -80,7 +81,7 @@ def _standing(found: Evaluation) -> Picture:
     rows = [(name, measured["spearman"]) for name, measured in found.baselines.items()]
     rows.append(("this model", found.measures["spearman"]))
     if found.ceiling is not None and found.ceiling.main.spearman is not None:
-        rows.append(("annotators, each other", found.ceiling.main.spearman))
+        rows.append(("two annotators", found.ceiling.main.spearman))
         if found.ceiling.bound is not None:
             rows.append(("upper bound", found.ceiling.bound))
     missing = [name for name, value in rows if value.value is None]
@@ -103,9 +104,9 @@ def _pictures(found: Evaluation) -> list[Picture]:
         pictures.append(Picture("Precision and recall", svg, note))
     error = found.measures["calibration_error"]
     note = (
-        "Documents in bins of half a point of score; a dot's area is their number. On the dashed line a score means what "
-        f"it says. Expected calibration error {figure(error.value)} points {interval(error)}, biased upwards in small "
-        "samples."
+        "Documents in bins of half a point of score; a dot's area is their number. On the dashed line a score means "
+        f"what it says. Expected calibration error {figure(error.value)} points {interval(error)}, biased upwards in "
+        "small samples."
     )
     pictures.append(Picture("Reliability", reliability_chart(found.measures.reliability), note))
     if found.learning_curve is not None:
@@ -114,9 +115,8 @@ def _pictures(found: Evaluation) -> list[Picture]:
             (f"average_precision_{level}", f"average precision at {level}"),
         ):
             gain = found.learning_curve.last_gain[name]
-            ends = "" if gain.low is None else f" [{gain.low:+.3f}, {gain.high:+.3f}]"
-            change = "not defined" if gain.value is None else f"{gain.value:+.3f}{ends}"
-            note = f"Held-out scores. The last step changed it by {change}, on the same documents and resamples."
+            ends = "" if gain.low is None else f" [{signed(gain.low)}, {signed(gain.high)}]"
+            note = f"Held-out scores. The last step brought {signed(gain.value)}{ends}, on the same documents."
             svg = learning_chart(found.learning_curve, name, title)
             pictures.append(Picture(f"More labels: {title}", svg, note))
     return pictures
@@ -129,4 +129,4 @@ def _slice_picture(found: Evaluation, by: str, parts: tuple[Slice, ...]) -> Pict
         return None
     overall = found.measures["spearman"].value
     label = f"Spearman correlation by {by}."
-    return Picture(f"By {by}", forest_chart(rows, "Spearman ρ", label, reference=overall), "Dashed: all documents.")
+    return Picture("", forest_chart(rows, "Spearman ρ", label, reference=overall), "Dashed: all documents.")

@@ -16,6 +16,8 @@ from fineedu.evaluate.resample import Array, Estimate
 
 #: Below, an interval spans most of what is possible, and its bootstrap is too narrow besides.
 TOO_FEW = 30
+#: With fewer on either side, AUC and F1 hang on single documents: one positive ranked first gives 1 [1, 1].
+FEW_POSITIVES = 10
 #: Lower bounds of the length buckets, in characters.
 LENGTHS = (0, 500, 1000, 2000, 4000, 8000, 16000)
 NOT_TOLD = "not told"
@@ -28,7 +30,8 @@ class Slice:
     name: str
     n: int
     positives: int
-    #: measure to estimate; None where there are fewer than 30 documents
+    #: measure to estimate, without those of the threshold where fewer than 10 documents are positive, or negative;
+    #: None where there are fewer than 30 documents
     estimates: dict[str, Estimate] | None
 
     def as_json(self) -> dict[str, Any]:
@@ -45,7 +48,9 @@ def length_names() -> list[str]:
 
 def length_bucket(n_chars: pl.Series) -> pl.Series:
     """Return the name of each length's bucket; null stays null."""
-    return n_chars.cut(LENGTHS[1:], labels=length_names(), left_closed=True).cast(pl.String)
+    names = np.array(length_names(), dtype=object)
+    found = pl.Series(names[np.digitize(n_chars.fill_null(0).to_numpy(), LENGTHS[1:])].tolist(), dtype=pl.String)
+    return found.to_frame("name").select(pl.when(n_chars.is_not_null()).then("name"))["name"]
 
 
 def slice_measures(
@@ -83,7 +88,9 @@ def slice_measures(
         if rows.sum() >= TOO_FEW:
             named = None if clusters is None else clusters[rows]
             measured = measure(truth[rows], score[rows], levels=(level,), clusters=named, seed=seed, count=count)
-            shown = ("spearman", "mae", f"auc_{level}", f"positive_f1_{level}_rounded", f"precision_{level}_rounded")
+            shown = ["spearman", "mae"]
+            if min(positives, int(rows.sum()) - positives) >= FEW_POSITIVES:
+                shown += [f"auc_{level}", f"positive_f1_{level}_rounded", f"precision_{level}_rounded"]
             estimates = {measure_name: measured[measure_name] for measure_name in shown}
         found.append(Slice(name, int(rows.sum()), positives, estimates))
     place = {name: number for number, name in enumerate(order)}

@@ -13,8 +13,8 @@ from rich.table import Table
 from fineedu.evaluate.evaluation import Evaluation
 from fineedu.evaluate.measures import LEVELS
 from fineedu.evaluate.resample import Estimate
-from fineedu.evaluate.slices import Slice
-from fineedu.evaluate.wording import NONE, against, ceiling_words, figure, headline, interval
+from fineedu.evaluate.slices import TOO_FEW, Slice
+from fineedu.evaluate.wording import NONE, against, ceiling_words, figure, headline, interval, signed
 from fineedu.report.display import clean
 
 _SLICES = 12
@@ -65,8 +65,8 @@ def _cell(found: Estimate, wide: bool = True) -> str:
 def _signed(found: Estimate) -> str:
     if found.value is None:
         return "[dim]not defined[/]"
-    ends = "" if found.low is None or found.high is None else f"[{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.value:+.3f} [dim]{escape(ends)}[/]"
+    ends = "" if found.low is None or found.high is None else f"[{signed(found.low)}, {signed(found.high)}]"
+    return f"{signed(found.value)} [dim]{escape(ends)}[/]"
 
 
 def _counts(found: Evaluation) -> Table:
@@ -115,21 +115,25 @@ def _levels(found: Evaluation, wide: bool) -> Table:
     return table
 
 
-def _slices(by: str, parts: tuple[Slice, ...], level: int, wide: bool) -> Table:
+def _slices(by: str, parts: tuple[Slice, ...], level: int, wide: bool) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=f"By {by}", title_justify="left")
     table.title_style = "bold"
     table.add_column("characters" if by == "length" else by, no_wrap=True)
     for name in ("n", f"≥ {level}"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("Spearman ρ", "AUC", "positive F1", "MAE"):
+    for name in ("Spearman ρ", "MAE", "AUC", "positive F1"):
         table.add_column(name, no_wrap=True)
-    for part in parts[:_SLICES]:
-        row = [escape(clean(part.name, 40)), f"{part.n:,}", f"{part.positives:,}"]
-        if part.estimates is None:
-            table.add_row(*row, "[dim]too small[/]")
-        else:
-            names = ("spearman", f"auc_{level}", f"positive_f1_{level}_rounded", "mae")
-            table.add_row(*row, *(_cell(part.estimates[name], wide or name == "spearman") for name in names))
-    if len(parts) > _SLICES:
-        table.add_row(f"[dim]and {len(parts) - _SLICES} more, in the page[/]")
-    return table
+    names = ("spearman", "mae", f"auc_{level}", f"positive_f1_{level}_rounded")
+    few = "[dim]few positives[/]" if wide else f"[dim]{NONE}[/]"
+    large = [(part, part.estimates) for part in parts if part.estimates is not None]
+    for part, estimates in large[:_SLICES]:
+        cells = [_cell(estimates[name], wide or name == "spearman") if name in estimates else few for name in names]
+        table.add_row(escape(clean(part.name, 40)), f"{part.n:,}", f"{part.positives:,}", *cells)
+    small = [f"{clean(part.name, 40)} {part.n}" for part in parts if part.estimates is None]
+    lines: list[RenderableType] = [table]
+    if small:
+        told = ", ".join(small[:_SLICES]) + (f" and {len(small) - _SLICES} more" if len(small) > _SLICES else "")
+        lines.append(f"[dim]too small (fewer than {TOO_FEW} documents): {escape(told)}[/]")
+    if len(large) > _SLICES:
+        lines.append(f"[dim]and {len(large) - _SLICES} more, in the page[/]")
+    return Group(*lines)

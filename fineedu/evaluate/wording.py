@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fineedu.evaluate.evaluation import Evaluation
 from fineedu.evaluate.resample import Estimate
+from fineedu.report.display import clean
 
 #: What has no value.
 NONE = "–"
@@ -11,14 +12,19 @@ NONE = "–"
 
 def figure(number: float | None) -> str:
     """Return a measure to three digits."""
-    return NONE if number is None else f"{number:.3f}"
+    return NONE if number is None else f"{number:.3f}".replace("-", "−")
+
+
+def signed(number: float | None) -> str:
+    """Return a difference to three digits, with its sign."""
+    return NONE if number is None else f"{number:+.3f}".replace("-", "−")
 
 
 def interval(found: Estimate | None) -> str:
     """Return the interval in brackets, empty where there is none."""
     if found is None or found.low is None or found.high is None:
         return ""
-    return f"[{found.low:.3f}, {found.high:.3f}]"
+    return f"[{figure(found.low)}, {figure(found.high)}]"
 
 
 def cut(level: int, kind: str) -> str:
@@ -68,11 +74,11 @@ def ceiling_words(found: Evaluation) -> list[str]:
     if found.ceiling is None:
         return ["No document has scores of two annotators, so nobody knows how well a model could do."]
     main, bound = found.ceiling.main, found.ceiling.bound
-    pair = f"{main.one} and {main.other}"
+    pair = f"{clean(main.one, 60)} and {clean(main.other, 60)}"
     if main.spearman is None or main.quadratic_kappa is None:
-        return [f"{pair} share {main.n} documents: too few to say how far they agree."]
+        return [f"Agreement of {pair}: they share {main.n} documents: too few to say how far they agree."]
     said = [
-        f"{pair} agree with Spearman ρ {figure(main.spearman.value)} {interval(main.spearman)}, quadratic kappa "
+        f"Agreement of {pair}: Spearman ρ {figure(main.spearman.value)} {interval(main.spearman)}, quadratic kappa "
         f"{figure(main.quadratic_kappa.value)} {interval(main.quadratic_kappa)}, on {main.n:,} documents."
     ]
     if bound is not None:
