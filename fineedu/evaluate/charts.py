@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 from markupsafe import Markup
 
@@ -106,7 +107,7 @@ def forest_chart(
     """Draw named estimates below each other, with their intervals.
 
     Args:
-        rows: name and estimate; rows without a value are left out.
+        rows: name (30 characters at most) and estimate; rows without a value are left out.
         title: of the axis.
         label: what the picture shows.
         reference: where a dashed line stands.
@@ -116,8 +117,7 @@ def forest_chart(
     ends = [row[end] for row in shown for end in ("low", "value", "high") if row[end] is not None]
     low, high = min([0.0, *ends]), max([*ends, 1.0 if max(ends, default=0) <= 1 else max(ends)])
     x = _axis("value", title, (low, high))
-    # The page's font is wider than the one that Vega measures labels with.
-    extent = 7 * max((len(row["name"]) for row in shown), default=0) + 12
+    extent = 12 + max((_width(row["name"]) for row in shown), default=0)
     y = {
         "field": "name",
         "type": "nominal",
@@ -145,6 +145,11 @@ def forest_chart(
         mark = {"data": {"values": [{"value": reference}]}, "mark": _REFERENCE, "encoding": {"x": x}}
         layers.insert(0, mark)
     return draw(layers, label, _SIDE - 120, max(2, len(shown)) * _ROW)
+
+
+def _width(name: str) -> int:
+    """Return the room a label needs: the page's font is wider than the one that Vega measures with."""
+    return sum(14 if east_asian_width(letter) in "WF" else 8 for letter in name)
 
 
 def learning_chart(curve: LearningCurve, measure: str, title: str) -> Markup:

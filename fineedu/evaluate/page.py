@@ -123,7 +123,7 @@ def _pictures(found: Evaluation) -> list[Picture]:
 
 
 def _slice_picture(found: Evaluation, by: str, parts: tuple[Slice, ...]) -> Picture | None:
-    rows = [(clean(part.name, 40), part.estimates["spearman"]) for part in parts if part.estimates is not None]
+    rows = [(clean(part.name, 28), part.estimates["spearman"]) for part in parts if part.estimates is not None]
     rows = [(name, value) for name, value in rows if value.value is not None]
     if len(rows) < 2:
         return None

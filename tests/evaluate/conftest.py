@@ -64,7 +64,7 @@ def votes(tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
             "id": f"d{n:03d}",
             "text": text(n, 40 + int(40 * chance.random() * (1 + max(quality[n], 0)))),
             "url": f"https://host{n % 23}.example/{n}",
-            "topic": ("science", "games", "rare")[0 if n % 5 < 3 else 1 if n % 40 else 2],
+            "topic": ("science", "games", "rare")[0 if n % 5 < 3 else 1 if n % 40 > 4 else 2],
         }
         failed = n % 40 == 7
         rows.append(
