@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,10 @@ from fineedu.errors import FineeduError
 from fineedu.evaluate.measures import rounded
 from fineedu.evaluate.resample import Array
 
+#: Training documents from which on a baseline is fitted; nothing can be learnt from fewer.
+_ENOUGH = 20
+_INNER = 5
+Fit = Callable[[Any, Array, Any], Array]
 COMMONEST, LENGTH, HOST = "commonest label", "length only", "host only"
 
 
@@ -35,7 +41,10 @@ def baselines(
     Raises:
         FineeduError: scikit-learn is missing.
     """
-    models = {COMMONEST: _commonest, LENGTH: _length} | ({} if hosts is None else {HOST: _host})
+    if find_spec("sklearn") is None:
+        raise FineeduError("baselines need scikit-learn: pip install 'fineedu[train]'")
+    models: dict[str, Fit] = {COMMONEST: _commonest, LENGTH: partial(_mapped, _by_length)}
+    models |= {} if hosts is None else {HOST: partial(_mapped, _by_host)}
     given: dict[str, Any] = {
         COMMONEST: np.zeros((len(truth), 1)),
         LENGTH: np.log1p(np.asarray(n_chars, np.float64))[:, None],
@@ -75,25 +84,28 @@ def _commonest(train: Any, truth: Array, test: Any) -> Array:
     return np.full(len(test), values[counts.argmax()])
 
 
-def _length(train: Any, truth: Array, test: Any) -> Array:
-    try:
-        from sklearn.neighbors import KNeighborsRegressor
-    except ImportError as error:
-        raise FineeduError("baselines need scikit-learn: pip install 'fineedu[train]'") from error
+def _mapped(fit: Fit, train: Any, truth: Array, test: Any) -> Array:
+    """Fit, predict, and map; the map is fitted on predictions held out within the training documents."""
+    if len(truth) < _ENOUGH or len(np.unique(truth)) < 2:
+        return np.full(len(test), truth.mean())
+    inner = np.arange(len(truth)) % _INNER
+    fitted = np.full(len(truth), np.nan)
+    for fold in range(_INNER):
+        fitted[inner == fold] = fit(train[inner != fold], truth[inner != fold], train[inner == fold])
+    return match_distribution(fitted, truth, fit(train, truth, test))
+
+
+def _by_length(train: Any, truth: Array, test: Any) -> Array:
+    from sklearn.neighbors import KNeighborsRegressor
+
     # Twice the root: about 40 neighbours of 480 documents, as smooth as a curve by hand.
-    neighbours = max(1, min(len(truth), round(2 * np.sqrt(len(truth)))))
-    model = KNeighborsRegressor(neighbours).fit(train, truth)
-    return match_distribution(model.predict(train), truth, model.predict(test))
+    model = KNeighborsRegressor(max(1, round(2 * np.sqrt(len(truth)))))
+    return np.asarray(model.fit(train, truth).predict(test), np.float64)
 
 
-def _host(train: Any, truth: Array, test: Any) -> Array:
-    try:
-        from sklearn.preprocessing import TargetEncoder
-    except ImportError as error:
-        raise FineeduError("baselines need scikit-learn: pip install 'fineedu[train]'") from error
-    if len(np.unique(truth)) < 2:
-        return np.full(len(test), truth[0])
+def _by_host(train: Any, truth: Array, test: Any) -> Array:
+    from sklearn.preprocessing import TargetEncoder
+
     # Means by host, shrunk to the overall mean by empirical Bayes; an unknown host gets the overall mean.
     model = TargetEncoder(target_type="continuous").fit(train, truth)
-    seen, unseen = (model.transform(part)[:, 0] for part in (train, test))
-    return match_distribution(seen, truth, unseen)
+    return np.asarray(model.transform(test)[:, 0], np.float64)

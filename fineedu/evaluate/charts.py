@@ -40,7 +40,7 @@ def precision_recall_chart(curve: Curve, measures: Measures) -> Markup:
         for recall, found in zip(curve.recall, curve.precision, strict=True)
     ]
     x, y = _axis("recall", "recall", (0, 1), grid=False), _axis("value", "precision", (0, 1))
-    cuts = []
+    cuts: list[dict[str, Any]] = []
     for kind in ("rounded", "raw"):
         recall, precision = (measures[f"{name}_{level}_{kind}"] for name in ("recall", "precision"))
         if recall.value is not None and precision.value is not None:
@@ -63,13 +63,14 @@ def precision_recall_chart(curve: Curve, measures: Measures) -> Markup:
         "encoding": {"x": x, "y": y, "description": {"field": "told"}},
     }
     # The raw cut is the higher one, to the left: its name goes above it, the other's below.
+    under = ("right", -8) if all(row["recall"] > 0.2 for row in cuts) else ("left", 8)
     names = [
         {
             "data": {"values": [row for row in cuts if row["kind"] == kind]},
             "mark": {"type": "text", "align": side, "dx": dx, "dy": dy, "color": "var(--ink)", "fontSize": 12},
             "encoding": {"x": x, "y": y, "text": {"field": "kind"}},
         }
-        for kind, side, dx, dy in (("raw", "left", 8, -9), ("rounded", "right", -8, 11))
+        for kind, side, dx, dy in (("raw", "left", 8, -9), ("rounded", *under, 12))
     ]
     label = f"Precision against recall for documents labelled {level} or more; base rate {curve.base_rate:.3f}."
     return draw([band, line, base, *([dots, *names] if cuts else [])], label, _SIDE, _SIDE - 120)
@@ -87,7 +88,7 @@ def reliability_chart(bins: Sequence[Bin]) -> Markup:
     y = _axis("value", "mean label", wide, values=ticks)
     corners = [{"score": end, "value": end} for end in SCALE]
     dashes = {"type": "line", "strokeDash": [5, 3], "strokeWidth": 1.5, "color": "var(--soft)"}
-    size = {"field": "n", "type": "quantitative", "legend": None, "scale": {"range": [30, 320], "zero": True}}
+    size = {"field": "n", "type": "quantitative", "legend": None, "scale": {"range": [60, 380], "zero": True}}
     described = {"x": x, "description": {"field": "told"}}
     layers = [
         {"data": {"values": corners}, "mark": dashes, "encoding": {"x": x, "y": y}},

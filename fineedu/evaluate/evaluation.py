@@ -19,7 +19,7 @@ from fineedu.evaluate.measures import LEVELS, Curve, Measures, difference, measu
 from fineedu.evaluate.resample import Array, Estimate
 from fineedu.evaluate.scores import Scores
 from fineedu.evaluate.slices import FEW_POSITIVES, TOO_FEW, Slice, length_bucket, length_names, slice_measures
-from fineedu.evaluate.votes import add_facts, document_labels, host_of
+from fineedu.evaluate.votes import Labelled, add_facts, document_labels, host_of
 
 #: What documents can be sliced by.
 SLICES = ("topic", "length", "language")
@@ -125,15 +125,23 @@ def evaluate(
     labelled = document_labels(labels, annotator)
     table = labelled.documents if documents is None else add_facts(labelled.documents, documents)
     test = _Test(given, table, training, cluster_by_host, seed)
-    truth, score, clusters = test.truth, test.score, test.clusters
-    draw: dict[str, Any] = {"clusters": clusters, "seed": seed, "count": resamples}
+    found = ceiling(labels, sorted(labelled.annotators), seed=seed, count=resamples)
+    return _measured(test, labelled, found, threshold, by, resamples)
+
+
+def _measured(
+    test: _Test, labelled: Labelled, found: Ceiling | None, threshold: int, by: Sequence[str] | None, resamples: int
+) -> Evaluation:
+    """Measure the documents of a test; all on the same resamples."""
+    truth, score = test.truth, test.score
+    draw: dict[str, Any] = {"clusters": test.clusters, "seed": test.seed, "count": resamples}
     main = measure(truth, score, **draw)
-    trivial = {name: measure(truth, found, **draw) for name, found in test.baselines().items()}
+    trivial = {name: measure(truth, scores, **draw) for name, scores in test.baselines().items()}
     shown = ("spearman", f"positive_f1_{threshold}_rounded", f"auc_{threshold}", "mae")
     return Evaluation(
-        model=given.model,
+        model=test.scores.model,
         threshold=threshold,
-        seed=seed,
+        seed=test.seed,
         resamples=resamples,
         annotators=labelled.annotators,
         rubric=labelled.rubric,
@@ -143,12 +151,12 @@ def evaluate(
         notes=tuple(test.notes),
         measures=main,
         baselines=trivial,
-        gains={name: {part: difference(main, found, part) for part in shown} for name, found in trivial.items()},
+        gains={name: {part: difference(main, other, part) for part in shown} for name, other in trivial.items()},
         precision_recall=precision_recall(truth, score, threshold, **draw),
         confusion=_confusion(truth, score),
         slices=test.slices(by, threshold, draw),
-        ceiling=ceiling(labels, sorted(labelled.annotators), seed=seed, count=resamples),
-        learning_curve=_learning_curve(given, test, threshold, draw),
+        ceiling=found,
+        learning_curve=_learning_curve(test, threshold, draw),
     )
 
 
@@ -169,7 +177,7 @@ class _Test:
         self.warnings: list[str] = []
         self.notes: list[str] = []
         self.counts: dict[str, int] = {"labelled documents": len(documents)}
-        self._seed = seed
+        self.scores, self.seed = scores, seed
         table = documents.join(scores.table.select("id", "score"), on="id", how="left", maintain_order="left")
         unlabelled = table["label"].is_null()
         unscored = ~unlabelled & (table["score"].is_null() | ~table["score"].is_finite().fill_null(False))
@@ -240,7 +248,7 @@ class _Test:
         if "n_chars" not in self.documents.columns or self.documents["n_chars"].null_count():
             self.notes.append("no length-only baseline: the texts' lengths are not known")
             return {}
-        folds = assign_folds(self.groups, _FOLDS, self._seed)
+        folds = assign_folds(self.groups, _FOLDS, self.seed)
         hosts = None if self.hosts is None else self.hosts.to_list()
         return baselines(self.truth, self.documents["n_chars"].to_numpy(), folds, hosts)
 
@@ -293,12 +301,12 @@ def _confusion(truth: Array, score: Array) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(row) for row in np.bincount(cells.astype(int), minlength=36).reshape(6, 6).tolist())
 
 
-def _learning_curve(scores: Scores, test: _Test, threshold: int, draw: dict[str, Any]) -> LearningCurve | None:
-    if len(scores.by_labels) < 2:
+def _learning_curve(test: _Test, threshold: int, draw: dict[str, Any]) -> LearningCurve | None:
+    if len(test.scores.by_labels) < 2:
         return None
     ids = test.documents.select("id")
     found = {
         size: ids.join(table, on="id", how="left", maintain_order="left")["score"].fill_null(np.nan).to_numpy()
-        for size, table in scores.by_labels.items()
+        for size, table in test.scores.by_labels.items()
     }
     return curve_from_scores(found, test.truth, level=threshold, **draw)
