@@ -35,6 +35,8 @@ class Evaluation:
     threshold: int
     seed: int
     resamples: int
+    #: what the bootstrap draws: ``documents`` (near-duplicates together) or ``hosts``
+    unit: str
     annotators: dict[str, int]
     rubric: str | None
     #: fate to documents, in order: ``labelled documents``, what was left out and why, ``measured``
@@ -63,6 +65,7 @@ class Evaluation:
             "interval": "95 % percentile bootstrap",
             "seed": self.seed,
             "resamples": self.resamples,
+            "unit": self.unit,
             "annotators": self.annotators,
             "rubric": self.rubric,
             "counts": self.counts,
@@ -143,6 +146,7 @@ def _measured(
         threshold=threshold,
         seed=test.seed,
         resamples=resamples,
+        unit=test.unit,
         annotators=labelled.annotators,
         rubric=labelled.rubric,
         counts=test.counts,
@@ -192,6 +196,7 @@ class _Test:
         self.hosts = host_of(self.documents)
         self.groups = self._groups()
         self.clusters = self._clusters(cluster_by_host)
+        self.unit = "hosts" if cluster_by_host else "documents"
 
     def _unseen(self, table: pl.DataFrame, scores: Scores, training: pl.DataFrame | None) -> pl.DataFrame:
         """Return the documents that training has not seen, or all of them where there are no others."""

@@ -48,7 +48,7 @@ def _parts(found: Evaluation, wide: bool) -> Iterator[RenderableType]:
     for note in found.notes:
         yield f"[dim]note: {escape(note)}[/]"
     yield (
-        f"[dim]In brackets: 95 % bootstrap intervals over documents ({found.resamples:,} resamples, seed "
+        f"[dim]In brackets: 95 % bootstrap intervals over {found.unit} ({found.resamples:,} resamples, seed "
         f"{found.seed}). Positive F1 is that of the documents kept; macro F1 averages it with that of the rest, "
         "and flatters.[/]"
     )

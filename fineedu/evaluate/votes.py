@@ -49,7 +49,8 @@ def choose_annotators(votes: pl.DataFrame, pattern: str | None) -> list[str]:
                 "against, --annotator NAME or a pattern such as 'panel-*'; the others serve for the ceiling"
             )
         return list(counts)
-    chosen = sorted(name for name in counts if fnmatchcase(name, pattern))
+    # A name first: one with brackets in it would not fit itself as a pattern.
+    chosen = [pattern] if pattern in counts else sorted(name for name in counts if fnmatchcase(name, pattern))
     if not chosen:
         raise FineeduError(f"no annotator {pattern!r} in the labels: there are {names or 'no votes at all'}")
     return chosen

@@ -92,6 +92,7 @@ def test_hosts_as_clusters(votes: pl.DataFrame, scores: pl.DataFrame) -> None:
     hosts = evaluate(scores, votes, annotator="large", cluster_by_host=True, resamples=50)
     assert documents.measures["mae"].value == hosts.measures["mae"].value
     assert documents.measures["mae"] != hosts.measures["mae"]
+    assert (documents.unit, hosts.unit) == ("documents", "hosts")
     with pytest.raises(FineeduError, match="no host"):
         evaluate(scores, votes.drop("url"), annotator="large", cluster_by_host=True)
 
@@ -211,6 +212,25 @@ def test_command(votes: pl.DataFrame, scores: pl.DataFrame, tmp_path: Path, cli:
     assert "warning: all 195 documents were seen in training" in " ".join(done.stdout.split())
     done = cli("evaluate", "edu-fasttext", "-l", labels, "--annotator", "large", "--resamples", "100")
     assert "warning: all" not in done.stdout
+
+
+@pytest.mark.slow
+def test_texts_from_a_store(votes: pl.DataFrame, tmp_path: Path, cli: Cli) -> None:
+    texts = votes.filter(pl.col("annotator") == "large").select("id", "text", "url", language=pl.lit("en"))
+    shard = tmp_path / "store" / "documents" / "dump=CC-TEST" / "00000.parquet"
+    shard.parent.mkdir(parents=True)
+    texts.head(150).write_parquet(shard)
+    bare = votes.drop("text", "url").with_columns(n_chars=pl.lit(None, pl.Int64))
+    write_labels(tmp_path / "bare.parquet", bare, {})
+    line = ["evaluate", "edu-fasttext", "-l", "bare.parquet", "--annotator", "large", "--resamples", "100"]
+    done = cli(*line)
+    assert done.returncode == 2 and "--documents STORE" in done.stderr
+    done = cli(*line, "--documents", "store", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((tmp_path / "out" / "evaluation.json").read_text())["counts"]
+    assert (counts["measured"], counts["no score"]) == (146, 49)
+    assert "By length" in done.stdout and "By language" in done.stdout and "host only" in done.stdout
+    assert cli(*line, "--documents", "nowhere").returncode == 2
 
 
 @pytest.mark.slow
