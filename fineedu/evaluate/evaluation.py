@@ -203,16 +203,24 @@ class _Test:
         ids = sorted(scores.seen) + ([] if training is None else training["id"].cast(pl.String).to_list())
         text = table["text"] if "text" in table.columns else None
         known = training["text"] if training is not None and "text" in training.columns else None
-        if not ids:
-            if not scores.training_known and training is None:
-                self.notes.append("what the model was trained on is not known: give it with --training to be sure")
+        if training is None and scores.training == "nothing":
+            self.notes.append("what the model was trained on is not known: give it with --training to be sure")
+            return table
+        if not ids and scores.training == "files":
+            self.notes.append(
+                "the model tells the label files it was trained on, and these are others; documents that both have "
+                "would not be noticed: give the training labels with --training to be sure"
+            )
             return table
         near = len(table) + (0 if known is None else len(known)) <= NEAR_LIMIT
         overlap = training_overlap(table["id"].to_list(), text, ids, known, near=near)
         if known is not None and not near:
             self.warnings.append(f"more than {NEAR_LIMIT:,} texts: near-duplicates of training were not looked for")
-        found = {"seen in training": overlap.same_id, "duplicate of training": overlap.exact}
-        found["near-duplicate of training"] = overlap.near
+        found = {"seen in training": overlap.same_id}
+        if known is not None and text is not None:
+            found |= {"duplicate of training": overlap.exact, "near-duplicate of training": overlap.near}
+        else:
+            self.notes.append("duplicates of training documents were not looked for: give the texts with --training")
         self.counts |= {name: int(rows.sum()) for name, rows in found.items()}
         seen = int(overlap.any.sum())
         if seen < len(table):

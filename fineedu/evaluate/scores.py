@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -26,8 +26,8 @@ class Scores:
     table: pl.DataFrame
     #: number of labels to ``id`` and ``score``: held-out scores of models trained on fewer labels, for a learning curve
     by_labels: dict[int, pl.DataFrame] = field(default_factory=dict)
-    #: whether it is known what the model was trained on
-    training_known: bool = False
+    #: what is known of the model's training: nothing, hashes of label files, or single documents
+    training: Literal["nothing", "files", "documents"] = "nothing"
     #: ids of documents that the model was trained on
     seen: frozenset[str] = frozenset()
 
@@ -100,7 +100,7 @@ def score_bundle(model: str, documents: pl.DataFrame, label_files: Sequence[Path
     return Scores(
         bundle.bundle.name,
         table,
-        training_known=any(name in training for name in ("files", "ids", "document_hashes")),
+        training="documents" if {"ids", "document_hashes"} & training.keys() else "files",
         seen=_seen(training, documents, label_files),
     )
 

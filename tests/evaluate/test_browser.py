@@ -39,7 +39,7 @@ def page(votes: pl.DataFrame, scores: pl.DataFrame, tmp_path_factory: pytest.Tem
     noise = np.random.default_rng(1).normal(0, 1, 200)
     sizes = {size: scores.with_columns(pl.col("score") + noise / size) for size in (1, 2, 4)}
     long_topics = votes.with_columns(topic=pl.col("topic").replace("games", "g" * 90))
-    given = Scores("model-of-a-" + "long-" * 12 + "name", scores, sizes, seen=frozenset(scores["id"]))
+    given = Scores("model-of-a-" + "long-" * 12 + "name", scores, sizes, "files", seen=frozenset(scores["id"]))
     return write_evaluation(
         tmp_path_factory.mktemp("page"), evaluate(given, long_topics, annotator="large", resamples=100)
     )

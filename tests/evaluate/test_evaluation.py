@@ -73,11 +73,18 @@ def test_annotators_must_be_clear(votes: pl.DataFrame, scores: pl.DataFrame) -> 
 
 def test_training_documents_are_left_out_or_told(votes: pl.DataFrame, scores: pl.DataFrame) -> None:
     seen = frozenset(f"d{n:03d}" for n in range(50))
-    found = evaluate(Scores("m", scores, seen=seen), votes, annotator="large", resamples=20)
+    found = evaluate(Scores("m", scores, training="files", seen=seen), votes, annotator="large", resamples=20)
     assert found.counts["seen in training"] == 46 and found.counts["measured"] == 147
-    everything = evaluate(Scores("m", scores, seen=frozenset(scores["id"])), votes, annotator="large", resamples=20)
+    everything = evaluate(
+        Scores("m", scores, training="files", seen=frozenset(scores["id"])), votes, annotator="large", resamples=20
+    )
     assert everything.counts["seen in training"] == everything.counts["measured"] == 193
     assert "all 193 documents were seen in training" in everything.warnings[0]
+    unseen = evaluate(Scores("m", scores, training="documents"), votes, annotator="large", resamples=20)
+    assert unseen.counts["seen in training"] == 0 and "duplicate of training" not in unseen.counts
+    assert any("not looked for" in note for note in unseen.notes)
+    others = evaluate(Scores("m", scores, training="files"), votes, annotator="large", resamples=20)
+    assert "seen in training" not in others.counts and any("not be noticed" in note for note in others.notes)
     texts = votes.filter(pl.col("annotator") == "large").sort("id")
     copies = pl.DataFrame(
         {"id": ["d000", "copy", "near"], "text": [None, texts["text"][3].upper(), texts["text"][4] + " more"]}
@@ -143,7 +150,12 @@ def test_bad_predictions_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_terminal_says_the_essentials(votes: pl.DataFrame, scores: pl.DataFrame, width: int) -> None:
-    found = evaluate(Scores("[red]model", scores, seen=frozenset(scores["id"])), votes, annotator="large", resamples=50)
+    found = evaluate(
+        Scores("[red]model", scores, training="files", seen=frozenset(scores["id"])),
+        votes,
+        annotator="large",
+        resamples=50,
+    )
     console = Console(width=width, record=True, file=None, quiet=False)
     with console.capture() as capture:
         print_evaluation(found, console)
