@@ -100,9 +100,16 @@ def score_bundle(model: str, documents: pl.DataFrame, label_files: Sequence[Path
     return Scores(
         bundle.bundle.name,
         table,
-        training="documents" if {"ids", "document_hashes"} & training.keys() else "files",
+        training=_known(training),
         seen=_seen(training, documents, label_files),
     )
+
+
+def _known(training: dict[str, Any]) -> Literal["nothing", "files", "documents"]:
+    """Return how exactly a bundle says what it was trained on."""
+    if {"ids", "document_hashes"} & training.keys():
+        return "documents"
+    return "files" if "files" in training else "nothing"
 
 
 def _seen(training: dict[str, Any], documents: pl.DataFrame, label_files: Sequence[Path]) -> frozenset[str]:
