@@ -17,6 +17,7 @@ from rich.table import Table
 import fineedu
 from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.errors import FineeduError
+from fineedu.evaluate import command as evaluation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -247,6 +248,9 @@ def report(
     path = found.job.store.run(found.job.run_id) / "report.html"
     write_report(path, found.job, found.schema, found.owners, found.manifest)
     out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+
+
+app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from datatrove.pipeline.base import PipelineStep
 from fineedu.annotate.budget import Budget, Limits, Price
 from fineedu.annotate.cache import AnswerCache
 from fineedu.annotate.documents import read_documents
+from fineedu.annotate.engines.base import OnDemand
 from fineedu.annotate.engines.spec import EngineSpec
 from fineedu.annotate.votes import Annotator, Tally, VoteCollector, vote_schema
 from fineedu.engine import EngineName, run_tasks
@@ -102,7 +103,7 @@ async def _annotate(job: AnnotateJob, rank: int, world_size: int) -> None:
     )
     noted = _Notes(job.parts / f"progress-{rank:05d}.json")
     with AnswerCache(job.cache, f"task-{rank:05d}") as cache:
-        async with job.engine.make() as engine:
+        async with OnDemand(job.engine.make()) as engine:
             collector = VoteCollector(job.annotator, engine, cache, Budget(job.price, share), noted)
             await collector.collect(_chosen(job, rank, world_size), lambda n, votes: _write_part(job, n, votes))
             noted.write(collector.tally, spent=collector.spent)

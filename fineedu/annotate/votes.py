@@ -16,7 +16,7 @@ from fineedu.annotate.cache import AnswerCache, Key
 from fineedu.annotate.engines.base import Engine
 from fineedu.annotate.prompt import document_hash, make_body, make_prompt
 from fineedu.annotate.rubric import Rubric
-from fineedu.labels import LABEL_SCHEMA
+from fineedu.labels import FURTHER_COLUMNS, LABEL_SCHEMA
 
 #: Batches worked on at a time: the next one's requests fill in while the last answers of this one are awaited.
 _OPEN_BATCHES = 3
@@ -208,5 +208,5 @@ class VoteCollector:
 
 def vote_schema(rubric: Rubric) -> dict[str, pl.DataType]:
     """Return the columns of an annotator's votes."""
-    places: dict[str, pl.DataType] = {"choice_position": pl.Int32(), "n_choices": pl.Int32()}
-    return LABEL_SCHEMA | (places if rubric.topics else {})
+    places = ("choice_position", "n_choices") if rubric.topics else ()
+    return LABEL_SCHEMA | {name: FURTHER_COLUMNS[name] for name in places}
