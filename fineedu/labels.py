@@ -40,11 +40,9 @@ LABEL_SCHEMA: dict[str, pl.DataType] = {
 
 #: What a label file may have besides, and is read where it is there: the document's text, address and language; the
 #: place of the chosen topic among the choices as they were shown (from 0), and their number.
+DOCUMENT_COLUMNS = ("text", "url", "host", "language")
 FURTHER_COLUMNS: dict[str, pl.DataType] = {
-    "text": pl.String(),
-    "url": pl.String(),
-    "host": pl.String(),
-    "language": pl.String(),
+    **dict.fromkeys(DOCUMENT_COLUMNS, pl.String()),
     "choice_position": pl.Int32(),
     "n_choices": pl.Int32(),
 }

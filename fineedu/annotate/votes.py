@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,9 +118,7 @@ class VoteCollector:
         known = self._cache.get(self._annotator.rubric.hash, self._annotator.name, wanted)
         self.tally.cached += sum(key in known for key in wanted)
         missing = {key: texts[row] for row in rows for sample in samples if (key := (hashes[row], sample)) not in known}
-        async with asyncio.TaskGroup() as group:
-            for (digest, sample), text in missing.items():
-                group.create_task(self._ask(digest, sample, text, known))
+        await _all(self._ask(digest, sample, text, known) for (digest, sample), text in missing.items())
         self.tally.documents += batch.height
         self.tally.no_text += batch.height - len(rows)
         ids = batch["id"].to_list()
@@ -204,6 +202,18 @@ class VoteCollector:
             row["choice_position"] = choices.index(answer.topic) if answer.topic is not None else None
             row["n_choices"] = len(choices)
         return row
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; the first that fails ends the others, and its own error is raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def vote_schema(rubric: Rubric) -> dict[str, pl.DataType]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from fineedu.errors import FineeduError
-from fineedu.labels import CARRIED
+from fineedu.labels import DOCUMENT_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def document_labels(votes: pl.DataFrame, annotator: str | None = None) -> Labell
     labels = valid.group_by("id").agg(label=pl.col("score").mean())
     topics = told.group_by("id").agg(topic=pl.col("topic").mode().sort().first())
     # Of the document itself any annotator's row may know more than the chosen one's.
-    facts = [name for name in ("n_chars", "document_hash", *CARRIED) if name in votes.columns]
+    facts = [name for name in ("n_chars", "document_hash", *DOCUMENT_COLUMNS) if name in votes.columns]
     known = votes.filter(pl.col("id").is_in(chosen["id"].unique().implode()))
     known = known.group_by("id").agg(pl.col(facts).drop_nulls().sort().first())
     documents = known.join(labels, on="id", how="left").join(topics, on="id", how="left").sort("id")
@@ -105,7 +105,7 @@ def read_documents(store: Path, ids: Iterable[str]) -> pl.DataFrame:
     wanted = pl.Series(sorted(set(ids)), dtype=pl.String)
     try:
         table = pl.scan_parquet(shards, hive_partitioning=False)
-        columns = [name for name in ("id", *CARRIED) if name in table.collect_schema().names()]
+        columns = [name for name in ("id", *DOCUMENT_COLUMNS) if name in table.collect_schema().names()]
         return table.select(columns).filter(pl.col("id").is_in(wanted.implode())).unique("id", keep="first").collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise FineeduError(f"cannot read the documents of {store}: {str(error).splitlines()[0]}") from error
