@@ -74,11 +74,13 @@ def read_completion(response: dict[str, Any]) -> Completion:
     message = choice["message"]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     usage = response.get("usage") or {}
+    finish = choice.get("finish_reason") or "stop"
     return Completion(
         text=message.get("content") or "",
-        finish_reason=choice.get("finish_reason") or "stop",
+        finish_reason=finish,
         refusal=message.get("refusal"),
         alternatives=score_alternatives(tokens),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
+        error=f"the engine ended it: {finish}" if finish in ("error", "abort") else None,
     )
