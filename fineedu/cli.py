@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
+from fineedu.annotate import command as annotate_command
+from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
@@ -268,6 +270,9 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+app.command(epilog=annotate_command.EPILOG)(annotate_command.annotate)
+app.command(epilog=sampling_command.EPILOG)(sampling_command.sample)
+app.command(epilog=human_command.EPILOG)(human_command.label)
 app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
 app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
 
