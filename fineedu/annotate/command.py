@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from fineedu.annotate.panel import PanelResult
+    from fineedu.annotate.panel import Panel, PanelResult
     from fineedu.annotate.run import AnnotateJob, AnnotateResult
 
 EPILOG = (
@@ -104,6 +104,9 @@ def annotate(
         arguments=_arguments(vllm_arguments or []),
     )
     how = _How(tasks, workers, executor.value, progress.value)
+    members = _load_panel(panel) if panel is not None else None
+    if members is None:
+        spec.check()
     job = _job(rubric, spec, output, cache, prices, samples, temperature, panel is not None)
     job = _with_limits(job, max_cost, max_tokens, limit, prices)
     if injection:
@@ -112,8 +115,8 @@ def annotate(
     job = _with_documents(job, inputs or [], sample)
     if estimate:
         _print_estimate(job)
-    elif panel is not None:
-        _run_panel(panel, job, how)
+    elif members is not None:
+        _run_panel(members, job, how)
     else:
         _finish(job, _run(job, how))
 
@@ -279,14 +282,20 @@ def _print_estimate(job: AnnotateJob) -> None:
     Console(highlight=False).print(table, soft_wrap=True)
 
 
-def _run_panel(path: Path, job: AnnotateJob, how: _How) -> None:
+def _load_panel(path: Path) -> Panel:
+    from fineedu.annotate.panel import load_panel
+
+    return load_panel(path)
+
+
+def _run_panel(panel: Panel, job: AnnotateJob, how: _How) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from fineedu.annotate.panel import load_panel, run_panel
+    from fineedu.annotate.panel import run_panel
 
-    found: PanelResult = run_panel(load_panel(path), job, **how.options(_count(job)))
+    found: PanelResult = run_panel(panel, job, **how.options(_count(job)))
     table = Table("annotator", "votes", "asked", "cached", "states", box=None)
     for name, result in found.results.items():
         states = ", ".join(f"{state} {count:,}" for state, count in result.tally.states.most_common())

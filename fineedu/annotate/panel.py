@@ -131,6 +131,9 @@ def run_panel(
     """
     from fineedu.annotate.aggregate import aggregate, as_labels
 
+    seats = [*panel.annotators, *([panel.router.seat] if panel.router else [])]
+    for seat in seats:
+        seat.engine.check()
     results: dict[str, AnnotateResult] = {}
     left = job.limits
 

@@ -50,6 +50,16 @@ class EngineSpec(BaseModel):
             return f"{path.stem}@{sha256(head + str(path.stat().st_size).encode()).hexdigest()[:8]}"
         return Path(self._model).name if Path(self._model).is_dir() else self._model
 
+    def check(self) -> None:
+        """Say what is missing before anything starts.
+
+        Raises:
+            FineeduError: no model or no address is named, or the file is missing.
+        """
+        if self.kind == "openai" and not self.url:
+            raise FineeduError("--engine openai needs --url, e.g. --url http://127.0.0.1:8000/v1")
+        assert self.name
+
     @property
     def _model(self) -> str:
         if not self.model:
@@ -62,6 +72,7 @@ class EngineSpec(BaseModel):
         Raises:
             FineeduError: a setting that it needs is missing.
         """
+        self.check()
         concurrency = self.concurrency or _CONCURRENCY[self.kind]
         if self.kind == "llamacpp":
             from fineedu.annotate.engines.llamacpp import LlamaCppEngine, gguf_file
@@ -70,11 +81,9 @@ class EngineSpec(BaseModel):
         if self.kind == "openai":
             from fineedu.annotate.engines.openai import Endpoint, OpenAIEngine
 
-            if not self.url:
-                raise FineeduError("--engine openai needs --url, e.g. --url http://127.0.0.1:8000/v1")
             return OpenAIEngine(
                 Endpoint(
-                    self.url,
+                    self.url or "",
                     self._model,
                     self.key_variable,
                     concurrency,
