@@ -34,7 +34,14 @@ TEXTS = [
 def arguments(tmp_path: Path) -> list[str]:
     (tmp_path / "small.yaml").write_text(RUBRIC)
     pl.DataFrame({"id": [f"d{n}" for n in range(4)], "text": TEXTS}).write_parquet(tmp_path / "d.parquet")
-    return ["annotate", str(tmp_path / "small.yaml"), "-i", str(tmp_path / "d.parquet"), "-o", str(tmp_path / "x.parquet")]
+    return [
+        "annotate",
+        str(tmp_path / "small.yaml"),
+        "-i",
+        str(tmp_path / "d.parquet"),
+        "-o",
+        str(tmp_path / "x.parquet"),
+    ]
 
 
 @pytest.fixture(scope="session")
