@@ -217,3 +217,13 @@ def test_damaged_documents_are_named(cli: Cli, server: Endpoint, tmp_path: Path)
         done = cli(*arguments(server, tmp_path / name, tmp_path / "x.parquet"))
         assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr
         assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(cli: Cli, server: Endpoint, documents: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'fineedu[ray]'")
+    for name, more in (("local", ()), ("ray", ("--executor", "ray", "--tasks", "2", "--workers", "2"))):
+        options = [*arguments(server, documents, tmp_path / f"{name}.parquet"), *more, "--cache", str(tmp_path / name)]
+        done = cli(*options)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "local.parquet").read_bytes() == (tmp_path / "ray.parquet").read_bytes()
