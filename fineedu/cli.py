@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
+from fineedu.options import Executor, ProgressStyle
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,22 +34,6 @@ DEFAULT_OUTPUT = Path("fineedu-output")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.", show_default=True)]
 RunName = Annotated[str | None, typer.Option("--run", help="Run id, or its beginning; default: the latest.")]
-
-
-class Engine(StrEnum):
-    """Where tasks run."""
-
-    local = "local"
-    ray = "ray"
-
-
-class ProgressStyle(StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    json = "json"
 
 
 def _version(asked: bool) -> None:
@@ -89,7 +73,7 @@ def run(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
-    engine: Annotated[Engine, typer.Option(help="Where tasks run.")] = Engine.local,
+    engine: Annotated[Executor, typer.Option(help="Where tasks run.")] = Executor.local,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and what would run.")] = False,
     progress: Annotated[ProgressStyle, typer.Option(help="Bar, lines or JSON lines.")] = ProgressStyle.auto,
 ) -> None:

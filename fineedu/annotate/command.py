@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fineedu.options import Executor, ProgressStyle
+
 if TYPE_CHECKING:
     from fineedu.annotate.panel import Panel, PanelResult
     from fineedu.annotate.run import AnnotateJob, AnnotateResult
@@ -29,22 +31,6 @@ class EngineKind(StrEnum):
     vllm_server = "vllm-server"
     openai = "openai"
     llamacpp = "llamacpp"
-
-
-class Executor(StrEnum):
-    """Where tasks run."""
-
-    local = "local"
-    ray = "ray"
-
-
-class ProgressStyle(StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    json = "json"
 
 
 def annotate(
@@ -313,6 +299,6 @@ def _run_panel(panel: Panel, job: AnnotateJob, how: _How) -> None:
 
 
 def _run_injection_test(job: AnnotateJob, how: _How) -> None:
-    from fineedu.annotate.injection_test import print_shift, run_injection_test
+    from fineedu.annotate.injection_run import print_shift, run_injection_test
 
     print_shift(run_injection_test(job, **how.options(0)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ from fineedu.annotate.engines.base import OnDemand
 from fineedu.annotate.engines.spec import EngineSpec
 from fineedu.annotate.votes import Annotator, Tally, VoteCollector, vote_schema
 from fineedu.engine import EngineName, run_tasks
-from fineedu.errors import FineeduError
-from fineedu.store import TableWriter, atomic_open, read_batches
+from fineedu.store import TableWriter, atomic_open, hold, read_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,30 +148,6 @@ def read_tally(job: AnnotateJob) -> tuple[Tally, bool]:
     return total, spent
 
 
-@contextmanager
-def _claimed(output: Path) -> Iterator[None]:
-    """Hold an output for one annotation.
-
-    Raises:
-        FineeduError: another one writes it, or the folder cannot be written.
-    """
-    path = output.with_name(f"{output.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a")
-    except OSError as error:
-        raise FineeduError(f"cannot write to {path.parent}: {error.strerror}") from error
-    with stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FineeduError(
-                f"another annotation is writing {output}: wait for it, or take another --output"
-            ) from error
-        yield
-        path.unlink(missing_ok=True)
-
-
 def run_annotation(
     job: AnnotateJob,
     tasks: int = 1,
@@ -196,7 +170,8 @@ def run_annotation(
     Raises:
         FineeduError: the engine cannot answer, a document file is damaged, or the output cannot be written.
     """
-    with _claimed(job.output):
+    lock = job.output.with_name(f"{job.output.name}.lock")
+    with hold(lock, f"another annotation is writing {job.output}: wait for it, or take another --output"):
         shutil.rmtree(job.parts, ignore_errors=True)  # of a run that was killed: the cache has its answers
         job.parts.mkdir(parents=True)
         with watch(job):
@@ -204,6 +179,7 @@ def run_annotation(
         tally, spent = read_tally(job)
         _merge(job, tally, spent)
         shutil.rmtree(job.parts)
+        lock.unlink(missing_ok=True)
     return AnnotateResult(job.output, tally, spent)
 
 
