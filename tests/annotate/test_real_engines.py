@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 from fineedu.labels import read_labels
@@ -79,6 +80,18 @@ def test_llamacpp_answers_in_process(cli: Cli, arguments: list[str], tmp_path: P
     assert "4 from the cache" in cli(*arguments, "--engine", "llamacpp", "--context", "1024").stdout
 
 
+def left_over(mark: str) -> list[str]:
+    """Processes of a run, which carry its mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FINEEDU_TEST") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+        except psutil.Error:
+            continue
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", ["vllm", "vllm-server"])
@@ -86,11 +99,11 @@ def test_vllm_answers(arguments: list[str], tmp_path: Path, vllm: tuple[str, str
     python, model = vllm
     command = [sys.executable, "-m", "fineedu", *arguments, "--engine", engine, "--model", model]
     command += ["--vllm-python", python, "--context", "1024", "--concurrency", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=tmp_path)
+    marked = os.environ | {"FINEEDU_TEST": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=tmp_path, env=marked)
     assert done.returncode == 0, done.stderr[-2000:]
     check_votes(tmp_path / "x.parquet", engine)
-    found = subprocess.run(["pgrep", "-f", f"{python}.*{tmp_path}"], capture_output=True, text=True)
-    assert not found.stdout, "a process of vLLM stays behind"
+    assert not left_over(str(tmp_path)), "a process of vLLM stays behind"
 
 
 @pytest.mark.parametrize("engine", ["vllm", "vllm-server"])
