@@ -20,9 +20,10 @@ def told(job: AnnotateJob, documents: int, seconds: float) -> str:
     tally, _ = read_tally(job)
     tokens = tally.prompt_tokens + tally.completion_tokens
     states = ", ".join(f"{state} {count:,}" for state, count in sorted(tally.states.items())) or "no votes yet"
+    of = f" of {documents:,}" if documents else ""
     cost = f"  ${tally.cost:,.4f}" if job.price is not None else ""
     return (
-        f"{job.annotator.name}  {tally.documents:,} of {documents:,} documents  asked {tally.asked:,}  "
+        f"{job.annotator.name}  {tally.documents:,}{of} documents  asked {tally.asked:,}  "
         f"cached {tally.cached:,}  {tokens / max(seconds, 1e-9):,.0f} tokens/s{cost}  {states}"
     )
 
@@ -33,7 +34,7 @@ def show_annotation(job: AnnotateJob, documents: int, style: Style, console: Con
 
     Args:
         job: the annotation.
-        documents: how many there are.
+        documents: how many there are; 0 where that is not known.
         style: ``rich`` for one live line, ``plain`` or ``json`` for lines on stderr; ``auto`` is live on a terminal.
         console: where the live line goes.
     """
