@@ -38,6 +38,15 @@ LABEL_SCHEMA: dict[str, pl.DataType] = {
     "completion_tokens": pl.Int64(),
 }
 
+#: What a label file may have besides, and is read where it is there: the document's text, address and language; the
+#: place of the chosen topic among the choices as they were shown (from 0), and their number.
+DOCUMENT_COLUMNS = ("text", "url", "host", "language")
+FURTHER_COLUMNS: dict[str, pl.DataType] = {
+    **dict.fromkeys(DOCUMENT_COLUMNS, pl.String()),
+    "choice_position": pl.Int32(),
+    "n_choices": pl.Int32(),
+}
+
 
 def write_labels(path: Path, votes: pl.DataFrame, facts: dict[str, object]) -> None:
     """Write votes to a parquet file, which appears whole; ordered by id, annotator, rubric and sample.
@@ -64,7 +73,7 @@ def read_labels(paths: Path | Iterable[Path]) -> pl.DataFrame:
     on one document are numbered as samples where they are not.
 
     Returns:
-        The columns of :data:`LABEL_SCHEMA` in their order, then ``text`` where a file has it.
+        The columns of :data:`LABEL_SCHEMA` in their order, then those of :data:`FURTHER_COLUMNS` that a file has.
 
     Raises:
         FineeduError: a file is missing, damaged, or has no ids.
@@ -94,8 +103,9 @@ def _read_one(path: Path) -> pl.DataFrame:
 
 def _complete(raw: pl.DataFrame, stem: str) -> pl.DataFrame:
     """Bring the columns of any label file to the schema."""
-    text = ["text"] if "text" in raw.columns else []
-    if text and "n_chars" not in raw.columns:
+    further = [name for name in FURTHER_COLUMNS if name in raw.columns]
+    raw = raw.with_columns(pl.col(name).cast(FURTHER_COLUMNS[name]) for name in further)
+    if "text" in further and "n_chars" not in raw.columns:
         raw = raw.with_columns(n_chars=pl.col("text").str.len_chars())
     found = raw.with_columns(
         [pl.lit(None, kind).alias(name) for name, kind in LABEL_SCHEMA.items() if name not in raw.columns]
@@ -107,4 +117,4 @@ def _complete(raw: pl.DataFrame, stem: str) -> pl.DataFrame:
         pl.col("score").fill_nan(None),
     )
     number = pl.int_range(pl.len(), dtype=pl.Int32).over("id", "annotator", "rubric")
-    return found.with_columns(pl.col("sample").fill_null(number)).select(*LABEL_SCHEMA, *text)
+    return found.with_columns(pl.col("sample").fill_null(number)).select(*LABEL_SCHEMA, *further)

@@ -1,0 +1,1 @@
+"""Labels by people: a local web page that shows documents one by one, and a journal that loses no answer."""
