@@ -70,6 +70,7 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/extract.py
 	$(RUN)python benchmarks/pipeline.py
 	$(RUN)python benchmarks/annotate.py
+	$(RUN)python benchmarks/selection.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -67,25 +67,27 @@ class StackModel(_Strict):
         return pl.Series("score", found, dtype=pl.Float32).set(missing, None)
 
     def _expected(self, values: Floats) -> Floats:
-        from scipy.special import expit
-
         line = (values - np.array(self.center)) / np.array(self.scale) @ np.array(self.weights)
-        above = expit(line[:, None] - np.array(self.cuts)[None, :])
+        above = _sigmoid(line[:, None] - np.array(self.cuts)[None, :])
         expected: Floats = self.levels[0] + above @ np.diff(self.levels)
         return expected
+
+
+def _sigmoid(values: Floats) -> Floats:
+    """Return 1 / (1 + exp(-x)); by tanh, which neither overflows nor needs SciPy where a stack is only applied."""
+    found: Floats = 0.5 * (1 + np.tanh(values / 2))
+    return found
 
 
 def _negative_log_likelihood(
     parameters: Floats, values: Floats, classes: npt.NDArray[np.intp], size: int, penalty: float
 ) -> tuple[float, Floats]:
     """Proportional odds (McCullagh 1980) with an L2 penalty on the weights; parameters are weights, first cut, gaps."""
-    from scipy.special import expit
-
     width = values.shape[1]
     weights, cuts = parameters[:width], np.cumsum(parameters[width:])
     line = values @ weights
     padded = np.concatenate([[-np.inf], cuts, [np.inf]])
-    lower, upper = expit(line - padded[classes]), expit(line - padded[classes + 1])
+    lower, upper = _sigmoid(line - padded[classes]), _sigmoid(line - padded[classes + 1])
     chance = np.maximum(lower - upper, 1e-300)
     slope_low, slope_high = lower * (1 - lower), upper * (1 - upper)
     to_line = (slope_low - slope_high) / chance
@@ -105,10 +107,12 @@ def fit(values: Floats, labels: Floats, scores: Sequence[str], penalty: float = 
         penalty: L2 on standardised weights, as scikit-learn's ``1 / C``.
 
     Raises:
-        FineeduError: one level only, or the fit did not end.
+        FineeduError: one level only, a value that is not finite, or no SciPy.
     """
-    from scipy.optimize import minimize
-
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise FineeduError("fitting a stack needs SciPy: pip install 'fineedu[train]'") from error
     levels, classes = np.unique(labels, return_inverse=True)
     if len(levels) < 2:
         raise FineeduError(f"all {len(labels)} labels are the same: nothing to learn from")
