@@ -17,6 +17,7 @@ import fineedu
 from fineedu.annotate import command as annotate_command
 from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
+from fineedu.classify import command as training
 from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
@@ -244,6 +245,7 @@ def report(
 app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
 app.add_typer(ensemble.app, name="ensemble")
 app.command(epilog=selection.MIX_EPILOG)(selection.mix)
+app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
 
 

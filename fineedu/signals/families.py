@@ -15,6 +15,8 @@ FAMILIES = {
     "heuristics": "fineedu.signals.heuristics:HeuristicSignals",
     "url": "fineedu.signals.url:UrlSignals",
     "edu": "fineedu.signals.edu:EduSignals",
+    "classifier": "fineedu.signals.classifier:ClassifierSignals",
+    "topic": "fineedu.signals.classifier:TopicSignals",
     "phrases": "fineedu.signals.phrases:PhraseSignals",
     "exact": "fineedu.signals.exact:ExactSignals",
     "ensemble": "fineedu.ensemble.family:EnsembleSignals",
