@@ -25,6 +25,13 @@ $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --no-deps --force-reinstall fasttext-community
 	@touch $@
 
+# torch by itself first: what comes after then finds the CPU build in place.
+$(VENV)/.torch: $(VENV)/.dev
+	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	$(PIP) --editable '.[encoder]'
+	$(PIP) --no-deps --force-reinstall fasttext-community
+	@touch $@
+
 demo: $(VENV)/.base
 	@$(RUN)fineedu run edu --input pipelines/demo/demo.warc.gz --output demo-output
 
@@ -47,13 +54,13 @@ $(VLLM)/.ready: tests/annotate/make_vllm_model.py | $(VENV)/bin/python
 vllm:
 	@$(MAKE) --no-print-directory $(VLLM)/.ready || echo "vLLM is not to be had here: the tests of its engines will be skipped"
 
-test: $(VENV)/.dev browser vllm
+test: $(VENV)/.torch browser vllm
 	$(RUN)pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.dev
 	$(RUN)pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: $(VENV)/.dev browser vllm
+test-slow: $(VENV)/.torch browser vllm
 	$(RUN)pytest -n 2 --dist worksteal -m slow
 
 check: lint types
