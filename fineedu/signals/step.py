@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import polars as pl
@@ -32,7 +34,11 @@ class MeasureShards(PipelineStep):  # type: ignore[misc]
     def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
         """Yield each shard that comes in, once its signals are there."""
         store, marks = self.job.store, self.job.marks
+        # Compiled kernels, lists and models take 1.2 s to load: meanwhile the pages of the first shard are extracted.
+        loading = Thread(target=_load, args=(self.families,), daemon=True)
+        loading.start()
         for shard in data:
+            loading.join()
             targets = {family.name: store.signals(family.name, shard) for family in self.families}
             missing = [family for family in self.families if not is_made(targets[family.name], marks[family.name])]
             if missing:
@@ -49,6 +55,14 @@ class MeasureShards(PipelineStep):  # type: ignore[misc]
             if family not in missing
         }
         return {path: columns for path, columns in found.items() if columns}
+
+
+def _load(families: Sequence[SignalFamily]) -> None:
+    """Let families load what their first batch needs, by a blank document; what is wrong shows at the first batch."""
+    for family in families:
+        if {"text", "url"}.issuperset(family.inputs):
+            with suppress(Exception):
+                family.compute(pl.DataFrame({name: [""] for name in family.inputs}))
 
 
 class AddSignals(PipelineStep):  # type: ignore[misc]
