@@ -33,18 +33,27 @@ class MeasureShards(PipelineStep):  # type: ignore[misc]
 
     def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
         """Yield each shard that comes in, once its signals are there."""
-        store, marks = self.job.store, self.job.marks
+        store = self.job.store
+        share = self.job.share(rank, world_size)
+        to_do = any(not store.signals(family.name, shard).exists() for shard in share for family in self.families)
         # Compiled kernels, lists and models take 1.2 s to load: meanwhile the pages of the first shard are extracted.
-        loading = Thread(target=_load, args=(self.families,), daemon=True)
+        loading = Thread(target=_load, args=(self.families if to_do else [],))
         loading.start()
-        for shard in data:
+        try:
+            for shard in data:
+                loading.join()
+                self._measure(shard)
+                yield shard
+        finally:
             loading.join()
-            targets = {family.name: store.signals(family.name, shard) for family in self.families}
-            missing = [family for family in self.families if not is_made(targets[family.name], marks[family.name])]
-            if missing:
-                with self.track_time("shard"):
-                    write_signals(store.documents(shard), targets, missing, marks, self._stored(missing, targets))
-            yield shard
+
+    def _measure(self, shard: Shard) -> None:
+        store, marks = self.job.store, self.job.marks
+        targets = {family.name: store.signals(family.name, shard) for family in self.families}
+        missing = [family for family in self.families if not is_made(targets[family.name], marks[family.name])]
+        if missing:
+            with self.track_time("shard"):
+                write_signals(store.documents(shard), targets, missing, marks, self._stored(missing, targets))
 
     def _stored(self, missing: Sequence[SignalFamily], targets: Mapping[str, Path]) -> dict[Path, list[str]]:
         """Return the shards that are there already and that missing families read, with the columns read."""
