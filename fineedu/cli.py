@@ -16,6 +16,7 @@ from rich.table import Table
 
 import fineedu
 from fineedu.annotate.agree_command import aggregate, agree
+from fineedu.dedup.command import dedup
 from fineedu.errors import FineeduError
 
 app = typer.Typer(
@@ -266,6 +267,7 @@ def doctor() -> None:
 
 app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
 app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
+app.command(epilog="Example: [dim]fineedu dedup -o out --keep newest --verify 0.7[/]")(dedup)
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 import fineedu
+from fineedu.columns import recipe_columns
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
-from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.extract.documents import documents_made_by
 from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
@@ -28,7 +28,7 @@ from fineedu.select.rules import compile_rule
 from fineedu.select.step import DecideShards, WriteCorpus
 from fineedu.select.write import CorpusFile, plan_corpus
 from fineedu.signals.base import SignalFamily
-from fineedu.signals.families import make_family, parse_entry, signal_columns
+from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
 from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
 
@@ -114,13 +114,19 @@ def plan_run(
         else load_recipe(recipe, [*overrides])
     )
     families = _families(source)
-    owners = signal_columns(families)
-    schema = DOCUMENT_SCHEMA | {column: dtype for family in families for column, dtype in family.schema.items()}
+    schema, owners = recipe_columns(source.recipe, families)
     _check_selection(source, schema)
     base = os.environ.get("FINEEDU_COMMON_CRAWL", COMMON_CRAWL)
     shards = resolve_inputs(inputs, dump, limit_files, source.recipe.extract.split_mb, base)
     made_by = {"documents": documents_made_by(source.recipe.extract)}
     made_by |= {family.name: family.fingerprint for family in families}
+    if source.recipe.dedup is not None:
+        from fineedu.dedup.stage import FAMILY, dedup_made_by
+
+        try:
+            made_by[FAMILY] = dedup_made_by(source.recipe.dedup, made_by, owners)
+        except FineeduError as error:
+            raise source.error(("dedup", "score"), str(error)) from error
     marks = {name: fingerprint(made) for name, made in made_by.items()}
     sources = {str(shard): place.as_json() for shard, place in shards.items()}
     run_id = f"{source.recipe.name}-{fingerprint([source.recipe.hash, sources, marks])[:8]}"
@@ -195,13 +201,18 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
-        steps = [
-            ExtractShards(job),
-            MeasureShards(job, plan.families),
-            DecideShards(job, plan.schema, plan.owners),
-        ]
+        measure = [ExtractShards(job), MeasureShards(job, plan.families)]
+        decide = DecideShards(job, plan.schema, plan.owners)
         with watch(job):
-            run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
+            if job.recipe.dedup is None:
+                run_tasks([*measure, decide], tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
+            else:
+                from fineedu.dedup.run import find_duplicates
+
+                find_duplicates(plan, measure, tasks or len(job.shards), workers, engine)
+                # The shards are there by now: extraction only hands them on.
+                steps = [ExtractShards(job), decide]
+                run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "select")
         timings["shards"] = time.monotonic() - started
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
         if files:

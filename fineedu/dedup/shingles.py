@@ -279,3 +279,16 @@ def fold_bands(signatures: Any, bands: int, rows: int) -> Any:
                 value = _mix(value * _BASE + np.uint64(signatures[d, row]))
             keys[band, d] = value
     return keys
+
+
+@kernel
+def string_keys(data: Any, offsets: Any) -> Any:
+    """Hash strings byte by byte: (m,) uint64, the same on every machine and in every version."""
+    m = offsets.shape[0] - 1
+    keys = np.empty(m, np.uint64)
+    for d in range(m):
+        value = np.uint64(offsets[d + 1] - offsets[d])
+        for i in range(offsets[d], offsets[d + 1]):
+            value = value * _BASE + np.uint64(data[i]) + _OFFSET
+        keys[d] = _mix(value)
+    return keys

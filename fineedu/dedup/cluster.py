@@ -1,0 +1,203 @@
+"""Keys on disk to clusters, within a limit of memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fineedu.dedup.keys import PARTS, Array, KeyFile
+from fineedu.errors import FineeduError
+from fineedu.store import Shard
+
+Scope = Literal["dump", "language", "global"]
+#: memory of a key while it is sorted: key, row, place in the order, and as much again while a slice is read
+_KEY_BYTES = 32
+#: memory of a row: its number and scratch of the same size, and marks
+_ROW_BYTES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One key file with its place among all rows."""
+
+    path: Path
+    shard: Shard
+    base: int
+    rows: int
+    #: its documents shard is in the store; else only the index remembers them
+    here: bool
+
+
+@dataclass(slots=True)
+class Clusters:
+    """Which rows belong together.
+
+    Attributes:
+        number: (n,) uint32, a row's cluster, ``linking.ALONE`` where no other row is like it.
+        sizes: (c,) uint32, rows of each cluster, two or more.
+        marks: (n,) uint8, sum of 1 << position of the columns by which a row met another.
+        shared: name of a column to the number of neighbouring rows that share a key of it.
+    """
+
+    number: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.uint32]
+    marks: npt.NDArray[np.uint8]
+    shared: dict[str, int]
+
+
+class Memory:
+    """A limit of this process's memory.
+
+    Args:
+        limit_mb: megabytes of resident memory that must not be exceeded.
+    """
+
+    def __init__(self, limit_mb: int) -> None:
+        self.limit = limit_mb * 1_000_000
+
+    @staticmethod
+    def used() -> int:
+        """Return the resident memory of this process, bytes."""
+        try:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            return 300_000_000  # not Linux: what the libraries take there
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def left(self) -> int:
+        """Bytes that are left."""
+        return self.limit - self.used()
+
+    def need(self, size: int, what: str) -> None:
+        """Make sure that so many bytes are left.
+
+        Raises:
+            FineeduError: they are not; says what limit would do.
+        """
+        left = self.left
+        if size > left:
+            needed = (self.limit + size - left) // 1_000_000 + 1
+            raise FineeduError(
+                f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}, "
+                "or a narrower scope (dump instead of global)"
+            )
+
+
+def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
+    """Number the rows of key files one after the other.
+
+    Raises:
+        FineeduError: a file is damaged, or there are more rows than 32 bits count.
+    """
+    parts: list[Part] = []
+    base = 0
+    for path, shard, here in paths:
+        rows = KeyFile(path).rows
+        parts.append(Part(path, shard, base, rows, here))
+        base += rows
+    if base >= 1 << 32:
+        raise FineeduError(f"{base:,} documents at once are more than 2**32: take scope dump, one dump a run")
+    return parts
+
+
+def _salt(part: Part, scope: Scope, file: KeyFile, rows: npt.NDArray[np.uint32]) -> Array:
+    """Return what makes keys of different scopes differ."""
+    if scope == "dump":
+        return _hash_names([part.shard.dump])
+    languages = file.section("row/language")
+    return np.asarray(languages[rows])
+
+
+def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
+    import polars as pl
+
+    from fineedu.dedup.shingles import string_keys
+    from fineedu.signals.heuristics.arrow import text_buffer
+
+    buffer = text_buffer(pl.Series(names, dtype=pl.String))
+    found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)
+    return found
+
+
+def _ranges(totals: npt.NDArray[np.int64], most: int, memory: Memory) -> Iterator[tuple[int, int]]:
+    """Cut the range of keys so that each cut holds at most so many keys."""
+    start = 0
+    while start < PARTS:
+        stop, held = start + 1, int(totals[start])
+        while stop < PARTS and held + totals[stop] <= most:
+            held += int(totals[stop])
+            stop += 1
+        if held > most:
+            memory.need(held * _KEY_BYTES, f"the {held:,} keys that share their first byte")
+        yield start, stop
+        start = stop
+
+
+def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], scope: Scope, memory: Memory) -> Clusters:
+    """Find the rows that share a key of any column, directly or by way of others.
+
+    Column by column, range by range of keys: read, sort, join neighbours. The ranges are as wide as memory allows.
+
+    Args:
+        parts: the key files.
+        columns: their columns to go by.
+        bits: each column's bit in ``Clusters.marks``.
+        scope: only rows of one dump, or of one language, are compared; or all.
+        memory: the limit.
+
+    Raises:
+        FineeduError: the limit is too low for the arrays over rows, or a file is damaged.
+    """
+    from fineedu.dedup.linking import join_equal, number_clusters, settle
+
+    total = sum(part.rows for part in parts)
+    memory.need(total * _ROW_BYTES + 4_000_000 * _KEY_BYTES // 8, f"{total:,} documents")
+    parent = np.arange(total, dtype=np.uint32)
+    marks = np.zeros(total, np.uint8)
+    shared: dict[str, int] = {}
+    for column, bit in zip(columns, bits, strict=True):
+        totals = np.zeros(PARTS, np.int64)
+        for part in parts:
+            starts: npt.NDArray[np.int64] = KeyFile(part.path).section(f"starts/{column}").astype(np.int64)
+            totals += starts[1:] - starts[:-1]
+        # the scratch of the last step, 4 bytes a row, has to fit besides
+        most = max((memory.left - 4 * total) // _KEY_BYTES, 1)
+        shared[column] = 0
+        for start, stop in _ranges(totals, most, memory):
+            keys, rows = _gather(parts, column, start, stop, int(totals[start:stop].sum()), scope)
+            order = np.argsort(keys)
+            shared[column] += join_equal(parent, marks, keys, rows, order, np.uint8(1 << bit))
+            del keys, rows, order
+    settle(parent)
+    sizes = number_clusters(parent, np.zeros(total, np.uint32))
+    return Clusters(parent, sizes, marks, shared)
+
+
+def _gather(
+    parts: Sequence[Part], column: str, start: int, stop: int, count: int, scope: Scope
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+    """Read the keys of a column whose first byte lies in a range, with their rows among all."""
+    keys, rows = np.empty(count, np.uint64), np.empty(count, np.uint32)
+    at = 0
+    for part in parts:
+        file = KeyFile(part.path)
+        starts = file.section(f"starts/{column}")
+        low, high = int(starts[start]), int(starts[stop])
+        if low == high:
+            continue
+        own = file.section(f"rows/{column}", low, high)
+        here = slice(at, at + high - low)
+        keys[here] = file.section(f"keys/{column}", low, high)
+        if scope != "global":
+            keys[here] ^= _salt(part, scope, file, own)
+        rows[here] = own
+        rows[here] += np.uint32(part.base)
+        at += high - low
+    return keys, rows
