@@ -292,3 +292,15 @@ def string_keys(data: Any, offsets: Any) -> Any:
             value = value * _BASE + np.uint64(data[i]) + _OFFSET
         keys[d] = _mix(value)
     return keys
+
+
+@kernel
+def fold_band_values(values: Any) -> Any:
+    """Hash the (m, rows) uint64 values of one band to (m,) keys."""
+    keys = np.empty(values.shape[0], np.uint64)
+    for d in range(values.shape[0]):
+        key = _NONE
+        for row in range(values.shape[1]):
+            key = _mix(key * _BASE + values[d, row] + _OFFSET)
+        keys[d] = key
+    return keys
