@@ -18,8 +18,10 @@ from fineedu.store import Shard
 Scope = Literal["dump", "language", "global"]
 #: memory of a key while it is sorted: key, row, place in the order, and as much again while a slice is read
 _KEY_BYTES = 32
+#: left to what reads and writes shards and compiles kernels: 110 MB more than at the start were seen
+_RESERVE = 120_000_000
 #: memory of a row: its number and scratch of the same size, and marks
-_ROW_BYTES = 9
+ROW_BYTES = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Memory:
 
     def __init__(self, limit_mb: int) -> None:
         self.limit = limit_mb * 1_000_000
+        #: bytes that arrays may take: the rest of the limit after what is held now and what the libraries will take
+        self.budget = self.limit - self.used() - _RESERVE
 
     @staticmethod
     def used() -> int:
@@ -70,20 +74,14 @@ class Memory:
             return 300_000_000  # not Linux: what the libraries take there
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    @property
-    def left(self) -> int:
-        """Bytes that are left."""
-        return self.limit - self.used()
-
     def need(self, size: int, what: str) -> None:
-        """Make sure that so many bytes are left.
+        """Make sure that arrays of so many bytes, all there are at a time, fit.
 
         Raises:
-            FineeduError: they are not; says what limit would do.
+            FineeduError: they do not; says what limit would do.
         """
-        left = self.left
-        if size > left:
-            needed = (self.limit + size - left) // 1_000_000 + 1
+        if size > self.budget:
+            needed = -(-(self.limit + size - self.budget) // 10_000_000) * 10
             raise FineeduError(
                 f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}, "
                 "or a narrower scope (dump instead of global)"
@@ -126,7 +124,7 @@ def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
     return found
 
 
-def _ranges(totals: npt.NDArray[np.int64], most: int, memory: Memory) -> Iterator[tuple[int, int]]:
+def _ranges(totals: npt.NDArray[np.int64], most: int, rows: int, memory: Memory) -> Iterator[tuple[int, int]]:
     """Cut the range of keys so that each cut holds at most so many keys."""
     start = 0
     while start < PARTS:
@@ -135,7 +133,7 @@ def _ranges(totals: npt.NDArray[np.int64], most: int, memory: Memory) -> Iterato
             held += int(totals[stop])
             stop += 1
         if held > most:
-            memory.need(held * _KEY_BYTES, f"the {held:,} keys that share their first byte")
+            memory.need(rows * ROW_BYTES + held * _KEY_BYTES, f"the {held:,} keys that share their first byte")
         yield start, stop
         start = stop
 
@@ -158,7 +156,7 @@ def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], sco
     from fineedu.dedup.linking import join_equal, number_clusters, settle
 
     total = sum(part.rows for part in parts)
-    memory.need(total * _ROW_BYTES + 4_000_000 * _KEY_BYTES // 8, f"{total:,} documents")
+    memory.need(total * ROW_BYTES + 16_000_000, f"{total:,} documents")
     parent = np.arange(total, dtype=np.uint32)
     marks = np.zeros(total, np.uint8)
     shared: dict[str, int] = {}
@@ -167,10 +165,9 @@ def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], sco
         for part in parts:
             starts: npt.NDArray[np.int64] = KeyFile(part.path).section(f"starts/{column}").astype(np.int64)
             totals += starts[1:] - starts[:-1]
-        # the scratch of the last step, 4 bytes a row, has to fit besides
-        most = max((memory.left - 4 * total) // _KEY_BYTES, 1)
+        most = max((memory.budget - total * ROW_BYTES) // _KEY_BYTES, 1)
         shared[column] = 0
-        for start, stop in _ranges(totals, most, memory):
+        for start, stop in _ranges(totals, most, total, memory):
             keys, rows = _gather(parts, column, start, stop, int(totals[start:stop].sum()), scope)
             order = np.argsort(keys)
             shared[column] += join_equal(parent, marks, keys, rows, order, np.uint8(1 << bit))

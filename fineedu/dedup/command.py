@@ -57,7 +57,7 @@ def dedup(
         float | None, typer.Option(min=0.01, max=1, help="Compare texts; below this Jaccard they are no copies.")
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
-    memory_mb: Annotated[int, typer.Option(min=400, help="Memory that clustering may take.")] = 4000,
+    memory_mb: Annotated[int, typer.Option(min=100, help="Memory that clustering may take.")] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")
     ] = None,

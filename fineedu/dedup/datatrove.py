@@ -7,7 +7,6 @@ work of its stages 2 and 3 on such files within a limit of memory, for its ``Min
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -23,31 +22,47 @@ from fineedu.dedup.cluster import Memory, lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
 from fineedu.errors import FineeduError
 from fineedu.signals.heuristics.arrow import text_buffer
-from fineedu.signals.heuristics.characters import N_CODE_POINTS, SYMBOL, class_table
+from fineedu.signals.heuristics.characters import N_CODE_POINTS, symbol_points
 from fineedu.store import Shard, atomic_open
 
 _PRIME = (1 << 61) - 1
-_NUMBER = re.compile(r"\d+(?:[.,،٫⎖⎗⎘]\d+)?")
-_SPACES = re.compile(r"\s+")
 _BATCH = 512
+_NUMBER = r"\p{Nd}+(?:[.,،٫⎖⎗⎘]\p{Nd}+)?"
+
+
+def _set(points: Iterable[int]) -> str:
+    """Return a character class of code points, as ranges."""
+    ranges: list[list[int]] = []
+    for point in points:
+        if ranges and ranges[-1][1] == point - 1:
+            ranges[-1][1] = point
+        else:
+            ranges.append([point, point])
+    return "".join(f"\\x{{{low:x}}}-\\x{{{high:x}}}" for low, high in ranges)
 
 
 @cache
-def _to_spaces() -> dict[int, str]:
-    """Return the characters that datatrove turns into spaces."""
-    return dict.fromkeys(np.flatnonzero(class_table()[:N_CODE_POINTS] & SYMBOL).tolist(), " ")
+def _patterns() -> tuple[str, str]:
+    """Return what matches a run of punctuation or space, and a diacritic, by Python's own tables.
 
-
-def simplify(text: str) -> str:
-    """Return what datatrove's ``simplify_text`` does by default: what its words are taken from.
-
-    Lower case, numbers as 0, its list of punctuation as spaces, single spaces, no diacritics.
+    Python and the regular expressions' library follow different versions of Unicode: the latter's classes would not do.
     """
-    text = _NUMBER.sub("0", text.lower()).translate(_to_spaces())
-    text = _SPACES.sub(" ", text.strip())
-    if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
-    return text.strip()
+    points = [point for point in range(N_CODE_POINTS) if not 0xD800 <= point <= 0xDFFF]
+    blanks = sorted({*symbol_points().tolist(), *(point for point in points if chr(point).isspace())})
+    marks = _set(point for point in points if unicodedata.category(chr(point)) == "Mn")
+    return f"[{_set(blanks)}]+", f"[{marks}]+"
+
+
+def simplify(texts: pl.Series) -> pl.Series:
+    """Return what datatrove's ``simplify_text`` makes of texts by default: what its words are taken from.
+
+    Lower case, numbers as 0, its list of punctuation as spaces, single spaces, no diacritics. A null is an empty text.
+    """
+    blank, mark = _patterns()
+    lower = pl.Series([(text or "").lower() for text in texts], dtype=pl.String)
+    plain = lower.str.replace_all(_NUMBER, "0").str.replace_all(blank, " ").str.strip_chars(" ")
+    apart = [text if text.isascii() else unicodedata.normalize("NFD", text) for text in plain]
+    return pl.Series(apart, dtype=pl.String).str.replace_all(mark, "").str.strip_chars()
 
 
 def permutations(bands: int, rows: int, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -69,7 +84,7 @@ def datatrove_signatures(
     from fineedu.dedup.datatrove_kernels import sign_simplified
     from fineedu.signals.heuristics.tables import tables
 
-    buffer = text_buffer(pl.Series([simplify(text or "") for text in texts], dtype=pl.String))
+    buffer = text_buffer(simplify(texts))
     signatures, counts = sign_simplified(buffer.data, buffer.offsets, tables(), n, *permutations(bands, rows, seed))
     return signatures, counts
 

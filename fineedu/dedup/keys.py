@@ -18,6 +18,8 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 
 from fineedu.errors import FineeduError
 from fineedu.store import atomic_open
@@ -137,11 +139,12 @@ class KeyFile:
             if crc32(values.view(np.uint8).data) != entry["crc32"]:
                 raise FineeduError(f"{self.path} is damaged (checksum of {name}): delete it and run again")
 
-    def ids(self) -> list[str]:
+    def ids(self) -> pl.Series:
         """Return the documents' ids."""
-        raw = self.section("row/id_bytes").tobytes()
-        ends = self.section("row/id_ends").tolist()
-        return [raw[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+        ends = np.concatenate([np.zeros(1, np.int64), self.section("row/id_ends").astype(np.int64)])
+        raw = self.section("row/id_bytes")
+        array = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(raw))
+        return pl.Series("id", array)
 
 
 def key_files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from fineedu.dedup.cluster import Clusters, Memory, Part
+from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
 from fineedu.dedup.keys import KeyFile
 from fineedu.errors import FineeduError
 from fineedu.select.decide import joined_batches
@@ -26,7 +26,7 @@ POLICIES: dict[Policy, tuple[tuple[str, bool], ...]] = {
     "first": (("date", False), ("text_bytes", True)),
 }
 #: memory of a cluster: values, hashes, row, label, size; and the id of its survivor
-_CLUSTER_BYTES = 44 + 120
+CLUSTER_BYTES = 44 + 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def choose(store: Store, parts: Sequence[Part], clusters: Clusters, ranking: Ran
     from fineedu.dedup.linking import ALONE, choose_survivors
 
     count = len(clusters.sizes)
-    memory.need(count * _CLUSTER_BYTES, f"{count:,} clusters")
+    memory.need(len(clusters.number) * ROW_BYTES + count * CLUSTER_BYTES, f"{count:,} clusters")
     width = 1 + len(ranking.columns)
     best = np.full((count, width), -np.inf)
     best_hash = np.full(count, np.iinfo(np.uint64).max)
@@ -145,7 +145,7 @@ def survivor_ids(parts: Sequence[Part], survivors: Survivors) -> tuple[npt.NDArr
     for part in parts:
         low, high = np.searchsorted(rows, [part.base, part.base + part.rows])
         if low < high:
-            ids = pl.Series("id", KeyFile(part.path).ids())
+            ids = KeyFile(part.path).ids()
             found.append(ids.gather(rows[low:high].astype(np.int64) - part.base))
     return rows, pl.concat(found)
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from fineedu.dedup.cluster import Clusters, Memory, Part
+from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
 from fineedu.dedup.keys import KeyFile
 from fineedu.dedup.signature import MinHash
-from fineedu.dedup.survivors import Ranking, ranked_batches
+from fineedu.dedup.survivors import CLUSTER_BYTES, Ranking, ranked_batches
 from fineedu.recipe import VerifyConfig
 from fineedu.signals.heuristics.arrow import text_buffer
 from fineedu.signals.heuristics.compiled import inner, kernel
@@ -220,9 +220,10 @@ def verify(
     total = len(clusters.number)
     here = np.concatenate([np.zeros(0, np.bool_), *(np.full(part.rows, part.here) for part in parts)])
     frozen = ~here[survivors]
-    memory.need(9 * total + 50_000_000, "comparing texts")
+    held = 2 * total * ROW_BYTES + len(clusters.sizes) * CLUSTER_BYTES
+    memory.need(held + 20_000_000, "comparing texts")
     factor = _WORD_FACTOR if minhash.shingle == "word" else _CHARACTER_FACTOR
-    room = max(memory.left - 9 * total, 1)
+    room = memory.budget - held
     files = min(max(_clustered_bytes(store, parts, clusters) * factor * 2 // room, 1), 256)
     parent = np.arange(total, dtype=np.uint32)
     checked = failed = 0

@@ -287,6 +287,28 @@ def test_empty_shards(tmp_path: Path) -> None:
     assert signals(store)["dup_size"].to_list() == [1, 1, 1]
 
 
+class Tight(Memory):
+    """Room for so many keys at a time."""
+
+    def __init__(self, rows: int, keys: int) -> None:
+        super().__init__(4000)
+        self.budget = 9 * rows + 32 * keys
+
+    def need(self, size: int, what: str) -> None:
+        return
+
+
+class Small(Tight):
+    """Too little for 5,000 keys at once."""
+
+    def __init__(self) -> None:
+        super().__init__(5000, 100)
+
+    def need(self, size: int, what: str) -> None:
+        if "first byte" in what:
+            Memory.need(self, size, what)
+
+
 class TestLinking:
     """The union-find against the plain way, on made-up keys."""
 
@@ -311,6 +333,9 @@ class TestLinking:
             write_key_file(path, columns, {"id_hash": ids, "language": ids * 0}, {"fingerprint": "x"})
             files.append((path, Shard("D", number), True))
         found = link(lay_out(files), ["a", "b"], [0, 1], "global", Memory(4000))
+        tight = link(lay_out(files), ["a", "b"], [0, 1], "global", Tight(len(rows), 3))
+        assert (tight.number == found.number).all()
+        assert (tight.marks == found.marks).all()
         group = list(range(len(rows)))
         for column in (0, 1):
             first: dict[int, int] = {}
@@ -333,7 +358,7 @@ class TestLinking:
         write_key_file(tmp_path / "a.keys", {"k": KeyColumn.of(keys, has)}, rows, {"fingerprint": "f", "more": [1]})
         file = KeyFile(tmp_path / "a.keys")
         file.check()
-        assert file.ids() == ["a", "", "bc"]
+        assert file.ids().to_list() == ["a", "", "bc"]
         assert file.facts["more"] == [1]
         found = file.section("keys/k")
         assert (np.sort(keys[has]) == found).all()
@@ -345,5 +370,11 @@ class TestLinking:
         memory = Memory(1)
         with pytest.raises(FineeduError, match=r"memory_mb 1 is too little for 5 documents: it takes \d"):
             memory.need(1000, "5 documents")
-        assert Memory(1 << 20).left > 0
+        assert Memory(1 << 20).budget > 0
+        keys = np.full(5000, 7, np.uint64)
+        path = tmp_path / "00000.keys"
+        columns = {"a": KeyColumn.of(keys, np.ones(5000, bool))}
+        write_key_file(path, columns, {"id_hash": keys, "language": keys}, {"fingerprint": "x"})
+        with pytest.raises(FineeduError, match="5,000 keys that share their first byte"):
+            link(lay_out([(path, Shard("D", 0), True)]), ["a"], [0], "global", Small())
         assert Memory.used() > 10_000_000 or not os.path.exists("/proc")  # noqa: PTH110
