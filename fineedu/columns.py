@@ -25,9 +25,9 @@ def recipe_columns(recipe: Recipe, families: Sequence[SignalFamily]) -> tuple[di
     owners = signal_columns(families)
     schema = DOCUMENT_SCHEMA | {column: dtype for family in families for column, dtype in family.schema.items()}
     if recipe.dedup is not None:
-        from fineedu.dedup.stage import FAMILY
-        from fineedu.dedup.stage import SCHEMA as DEDUP_SCHEMA
+        from fineedu.dedup.run import dedup_columns
 
-        schema |= DEDUP_SCHEMA
-        owners |= dict.fromkeys(DEDUP_SCHEMA, FAMILY)
+        for family, columns in dedup_columns(recipe.dedup).items():
+            schema |= columns
+            owners |= dict.fromkeys(columns, family)
     return schema, owners

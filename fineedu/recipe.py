@@ -39,6 +39,14 @@ class VerifyConfig(_Strict):
     at_least: float = Field(0.7, gt=0, le=1, description="a document less alike than this leaves the cluster")
 
 
+class LinesConfig(_Strict):
+    """Lines that stand in many documents; the outcome is the signals ``repeated_*``."""
+
+    unit: Literal["line", "paragraph"] = Field("line", description="paragraph: between empty lines")
+    documents: int = Field(6, ge=2, description="a line in so many documents of the scope is a repeated one")
+    characters: int = Field(10, ge=1, description="shorter lines are never counted as repeated")
+
+
 class DedupConfig(_Strict):
     """Which documents count as copies of one, and which of them stays; the outcome is the signals ``dup_*``."""
 
@@ -59,6 +67,7 @@ class DedupConfig(_Strict):
         "longest", description="who stays: highest score, latest date, most text, earliest date"
     )
     score: str = Field("edu_score", description="signal that keep: best goes by")
+    lines: LinesConfig | None = Field(None, description="measure lines that many documents share")
     verify: VerifyConfig | None = Field(None, description="compare texts before a document counts as a copy")
     index: str | None = Field(None, description="folder of an index that several stores share; default in the store")
     memory_mb: int = Field(4000, ge=100, description="memory that clustering may take, MB")

@@ -121,10 +121,10 @@ def plan_run(
     made_by = {"documents": documents_made_by(source.recipe.extract)}
     made_by |= {family.name: family.fingerprint for family in families}
     if source.recipe.dedup is not None:
-        from fineedu.dedup.stage import FAMILY, dedup_made_by
+        from fineedu.dedup.run import families_made_by
 
         try:
-            made_by[FAMILY] = dedup_made_by(source.recipe.dedup, made_by, owners)
+            made_by |= families_made_by(source.recipe.dedup, made_by, owners)
         except FineeduError as error:
             raise source.error(("dedup", "score"), str(error)) from error
     marks = {name: fingerprint(made) for name, made in made_by.items()}

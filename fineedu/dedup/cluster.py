@@ -124,17 +124,35 @@ def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
     return found
 
 
-def _ranges(totals: npt.NDArray[np.int64], most: int, rows: int, memory: Memory) -> Iterator[tuple[int, int]]:
-    """Cut the range of keys so that each cut holds at most so many keys."""
+def key_ranges(parts: Sequence[Part], column: str, memory: Memory, held: int) -> Iterator[tuple[int, int, int]]:
+    """Cut the range of a column's keys so that the keys of a cut fit in memory.
+
+    Args:
+        parts: the key files.
+        column: the column.
+        memory: the limit.
+        held: bytes that other arrays take.
+
+    Yields:
+        Keys of the cut, its first first byte, and the one after its last.
+
+    Raises:
+        FineeduError: the keys that share one first byte do not fit.
+    """
+    totals = np.zeros(PARTS, np.int64)
+    for part in parts:
+        starts: npt.NDArray[np.int64] = KeyFile(part.path).section(f"starts/{column}").astype(np.int64)
+        totals += starts[1:] - starts[:-1]
+    most = max((memory.budget - held) // _KEY_BYTES, 1)
     start = 0
     while start < PARTS:
-        stop, held = start + 1, int(totals[start])
-        while stop < PARTS and held + totals[stop] <= most:
-            held += int(totals[stop])
+        stop, count = start + 1, int(totals[start])
+        while stop < PARTS and count + totals[stop] <= most:
+            count += int(totals[stop])
             stop += 1
-        if held > most:
-            memory.need(rows * ROW_BYTES + held * _KEY_BYTES, f"the {held:,} keys that share their first byte")
-        yield start, stop
+        if count > most:
+            memory.need(held + count * _KEY_BYTES, f"the {count:,} keys that share their first byte")
+        yield count, start, stop
         start = stop
 
 
@@ -161,14 +179,9 @@ def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], sco
     marks = np.zeros(total, np.uint8)
     shared: dict[str, int] = {}
     for column, bit in zip(columns, bits, strict=True):
-        totals = np.zeros(PARTS, np.int64)
-        for part in parts:
-            starts: npt.NDArray[np.int64] = KeyFile(part.path).section(f"starts/{column}").astype(np.int64)
-            totals += starts[1:] - starts[:-1]
-        most = max((memory.budget - total * ROW_BYTES) // _KEY_BYTES, 1)
         shared[column] = 0
-        for start, stop in _ranges(totals, most, total, memory):
-            keys, rows = _gather(parts, column, start, stop, int(totals[start:stop].sum()), scope)
+        for count, start, stop in key_ranges(parts, column, memory, total * ROW_BYTES):
+            keys, rows = gather(parts, column, start, stop, count, scope)
             order = np.argsort(keys)
             shared[column] += join_equal(parent, marks, keys, rows, order, np.uint8(1 << bit))
             del keys, rows, order
@@ -177,7 +190,7 @@ def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], sco
     return Clusters(parent, sizes, marks, shared)
 
 
-def _gather(
+def gather(
     parts: Sequence[Part], column: str, start: int, stop: int, count: int, scope: Scope
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
     """Read the keys of a column whose first byte lies in a range, with their rows among all."""

@@ -56,6 +56,9 @@ def dedup(
     verify: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Compare texts; below this Jaccard they are no copies.")
     ] = None,
+    lines: Annotated[
+        int | None, typer.Option(min=2, help="Measure lines that stand in so many documents, e.g. 6.")
+    ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
     memory_mb: Annotated[int, typer.Option(min=100, help="Memory that clustering may take.")] = 4000,
     max_host_loss: Annotated[
@@ -80,6 +83,7 @@ def dedup(
         keep=keep.value,
         score=score,
         verify={"at_least": verify} if verify else None,
+        lines={"documents": lines} if lines else None,
         index=str(index) if index else None,
         memory_mb=memory_mb,
     )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
+from fineedu.dedup import lines
+from fineedu.dedup.cluster import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
-from fineedu.dedup.stage import FAMILY, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
+from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
-from fineedu.store import Shard, Store, read_json, write_json
+from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
     from fineedu.runner import Plan
@@ -36,6 +41,64 @@ class ListShards(PipelineStep):  # type: ignore[misc]
         yield from self.shards[rank::world_size]
 
 
+def dedup_columns(config: DedupConfig) -> dict[str, dict[str, pl.DataType]]:
+    """Return the signal families that deduplication gives, with their columns."""
+    return {FAMILY: SCHEMA} | ({lines.FAMILY: lines.SCHEMA} if config.lines else {})
+
+
+def families_made_by(
+    config: DedupConfig, made_by: Mapping[str, dict[str, Any]], owners: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return what makes those families.
+
+    Args:
+        config: the settings.
+        made_by: of the documents and of every signal family.
+        owners: signal column to its family.
+
+    Raises:
+        FineeduError: settings that do not go together, or a score that is no signal.
+    """
+    lines.check_lines(config)
+    found = {FAMILY: dedup_made_by(config, made_by, owners)}
+    return found | ({lines.FAMILY: lines.lines_made_by(config, made_by["documents"])} if config.lines else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One deduplication: of what, how, and where it runs."""
+
+    store: Store
+    shards: list[Shard]
+    config: DedupConfig
+    made_by: Mapping[str, dict[str, Any]]
+    owners: Mapping[str, str]
+    workers: int
+    engine: EngineName
+    logs: Path
+
+    def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
+        """Make keys after the given steps, then the signals; the store is locked by the caller."""
+        folder = KeyFolder(self.store, self.config)
+        with folder.lock():
+            sign: list[PipelineStep] = [SignShards(folder, folder.claim())]
+            if self.config.lines:
+                sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
+            run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)
+            if self.config.lines:
+                self._measure_lines(tasks)
+            return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
+
+    def _measure_lines(self, tasks: int) -> None:
+        path = self.store.root / "dedup" / "lines" / "frequent.npy"
+        frequent = lines.frequent_lines(self.store, self.shards, self.config, Memory(self.config.memory_mb))
+        with atomic_open(path) as stream:
+            np.save(stream, frequent)
+        mark = fingerprint([self.made_by[lines.FAMILY], sha256(frequent.tobytes()).hexdigest()])
+        steps = [ListShards(self.shards), lines.MeasureLines(self.store, self.config, path, mark)]
+        run_tasks(steps, tasks, self.workers, self.engine, self.logs.with_name("lines"))
+
+
 def find_duplicates(
     plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName
 ) -> BlastRadius:
@@ -52,15 +115,10 @@ def find_duplicates(
         FineeduError: a host would lose more than ``dedup.max_host_loss``; or anything that stops a stage.
     """
     job = plan.job
-    config = job.recipe.dedup
-    assert config is not None
-    folder = KeyFolder(job.store, config)
-    with folder.lock():
-        mark = folder.claim()
-        run_tasks(
-            [*steps, SignShards(folder, mark)], tasks, workers, engine, job.store.run(job.run_id) / "logs" / "shards"
-        )
-        return _finish(job.store, list(job.shards), config, plan.made_by[FAMILY], plan.owners)
+    assert job.recipe.dedup is not None
+    logs = job.store.run(job.run_id) / "logs" / "shards"
+    work = _Work(job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine, logs)
+    return work.run(steps, tasks)
 
 
 def _finish(
@@ -85,7 +143,7 @@ def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     for path in sorted(store.root.glob("signals/*/_fingerprint.json")):
         family = path.parent.name
         shard = next(path.parent.glob("dump=*/*.parquet"), None)
-        if family != FAMILY and shard is not None:
+        if family not in (FAMILY, lines.FAMILY) and shard is not None:
             marks[family] = read_json(path)["made_by"]
             owners |= dict.fromkeys((name for name in pl.read_parquet_schema(shard) if name != "id"), family)
     return marks, owners
@@ -114,11 +172,10 @@ def dedup_store(
         raise FineeduError(f"no documents in {store.root}: make some with `fineedu run RECIPE --output {store.root}`")
     shards = [Shard(path.parent.name.removeprefix("dump="), int(path.stem)) for path in paths]
     marks, owners = _measured(store)
-    made_by = dedup_made_by(config, marks, owners)
-    folder = KeyFolder(store, config)
-    with store.lock(), folder.lock():
-        store.claim(f"signals/{FAMILY}", made_by)
-        mark = folder.claim()
-        steps = [ListShards(shards), SignShards(folder, mark)]
-        run_tasks(steps, len(shards), workers or default_workers(), engine, store.root / "dedup" / "logs")
-        return _finish(store, shards, config, made_by, owners)
+    made_by = families_made_by(config, marks, owners)
+    logs = store.root / "dedup" / "logs" / "shards"
+    work = _Work(store, shards, config, made_by, owners, workers or default_workers(), engine, logs)
+    with store.lock():
+        for family, made in made_by.items():
+            store.claim(f"signals/{family}", made)
+        return work.run([ListShards(shards)], len(shards))
