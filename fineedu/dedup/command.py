@@ -138,6 +138,13 @@ def _print(radius: Any, config: Any) -> None:
     for row in radius.sizes:
         sizes.add_row(f"{row['at_least']:,}", f"{row['clusters']:,}", f"{row['documents']:,}")
     out.print(sizes, highlight=False)
+    if radius.verified:
+        checked, failed = radius.verified["checked"], radius.verified["failed"]
+        out.print(
+            f"verified: {failed:,} of {checked:,} candidates were no copies of their survivor "
+            f"({failed / max(checked, 1):.1%} false positives), and stay",
+            highlight=False,
+        )
     if radius.checked:
         low, high = radius.false_positives
         out.print(

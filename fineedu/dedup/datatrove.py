@@ -17,6 +17,8 @@ from shutil import rmtree
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup.cluster import Memory, lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
@@ -129,6 +131,32 @@ def write_signatures(
         with atomic_open(folder / f"bucket_{band:03d}" / f"{rank:05d}.minhash.sig") as out:
             out.write(records[order].tobytes())
     return len(whole)
+
+
+class WriteSignatures(PipelineStep):  # type: ignore[misc]
+    """Stage 1 for a datatrove pipeline, in place of ``MinhashDedupSignature``: the same files.
+
+    Args:
+        output_folder: folder of the signatures.
+        n: words of a shingle.
+        bands: datatrove's ``num_buckets``.
+        rows: its ``hashes_per_bucket``.
+        seed: its seed.
+    """
+
+    name = "minhash signatures"
+    type = "fineedu"
+
+    def __init__(self, output_folder: str | Path, n: int = 5, bands: int = 14, rows: int = 8, seed: int = 1) -> None:
+        super().__init__()
+        self.output_folder = Path(output_folder)
+        self.settings = (n, bands, rows, seed)
+
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> None:
+        """Sign this rank's documents."""
+        with self.track_time():
+            signed = write_signatures((document.text for document in data), self.output_folder, rank, *self.settings)
+        self.stat_update("signed", value=signed)
 
 
 def _read_band(path: Path, rows: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:

@@ -62,6 +62,7 @@ class BlastRadius:
         below: those of them less alike than ``bound``.
         bound: similarity that the banding finds with probability one half, or that ``verify`` asks for.
         curve: similarity to share found.
+        verified: documents compared with their survivor, failed and unchecked; None where ``verify`` is not set.
     """
 
     documents: int
@@ -76,6 +77,7 @@ class BlastRadius:
     below: int
     bound: float
     curve: list[dict[str, Any]]
+    verified: dict[str, int] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,11 @@ def _finish(
         sizes.update({int(size): count for size, count in group["sizes"].items()})
     bound = config.verify.at_least if config.verify and config.verify.measure == "jaccard" else None
     radius = blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents)
+    if config.verify is not None:
+        counts: Counter[str] = Counter()
+        for group in told:
+            counts.update(group["verified"])
+        radius = replace(radius, verified=dict(counts))
     write_json(store.root / "dedup" / "report.json", {"groups": told, **radius.as_json()})
     check_hosts(radius, config.max_host_loss, config.host_documents)
     return radius

@@ -22,6 +22,7 @@ from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
 from fineedu.dedup.keys import KeyFile
 from fineedu.dedup.signature import MinHash
 from fineedu.dedup.survivors import CLUSTER_BYTES, Ranking, ranked_batches
+from fineedu.errors import FineeduError
 from fineedu.recipe import VerifyConfig
 from fineedu.signals.heuristics.arrow import text_buffer
 from fineedu.signals.heuristics.compiled import inner, kernel
@@ -145,8 +146,6 @@ def _spill(
     folder: Path, files: int,
 ) -> list[Path]:  # fmt: skip
     """Write the clustered documents to files by cluster: row, cluster, rank and text."""
-    from fineedu.dedup.linking import ALONE
-
     width = 1 + len(ranking.columns)
     schema = pa.schema(
         [("row", pa.uint32()), ("number", pa.uint32()), ("hash", pa.uint64())]
@@ -154,6 +153,22 @@ def _spill(
         + [("text", pa.large_string())]
     )
     paths = [folder / f"{n:03d}.arrow" for n in range(files)]
+    try:
+        _write_portions(store, parts, clusters, frozen, ranking, paths, schema)
+    except OSError as error:
+        raise FineeduError(
+            f"cannot write texts to {folder}: {error}. Mend that and run the same command again"
+        ) from error
+    return paths
+
+
+def _write_portions(
+    store: Store, parts: Sequence[Part], clusters: Clusters, frozen: npt.NDArray[np.bool_], ranking: Ranking,
+    paths: Sequence[Path], schema: pa.Schema,
+) -> None:  # fmt: skip
+    from fineedu.dedup.linking import ALONE
+
+    width, files = 1 + len(ranking.columns), len(paths)
     writers = [pa.ipc.new_file(path, schema) for path in paths]
     try:
         for part in (part for part in parts if part.here):
@@ -179,7 +194,6 @@ def _spill(
     finally:
         for writer in writers:
             writer.close()
-    return paths
 
 
 def _clustered_bytes(store: Store, parts: Sequence[Part], clusters: Clusters) -> int:

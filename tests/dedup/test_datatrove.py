@@ -13,7 +13,13 @@ from datatrove.data import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fineedu.dedup.datatrove import cluster_signatures, datatrove_signatures, simplify, write_signatures
+from fineedu.dedup.datatrove import (
+    WriteSignatures,
+    cluster_signatures,
+    datatrove_signatures,
+    simplify,
+    write_signatures,
+)
 from fineedu.errors import FineeduError
 from tests.dedup.stores import mixed_texts
 
@@ -105,7 +111,7 @@ def test_stages_two_to_four_and_ours_take_each_others_files(tmp_path: Path) -> N
     texts = mixed_texts(90, seed=2)
     ranks = [texts[:30], texts[30:31], [], texts[31:]]
     for rank, own in enumerate(ranks):
-        write_signatures(own, tmp_path / "sigs", rank)
+        WriteSignatures(tmp_path / "sigs").run((Document(text=text, id="x") for text in own), rank)
     for bucket in range(14):
         MinhashDedupBuckets(str(tmp_path / "sigs"), str(tmp_path / "dups")).run(rank=bucket, world_size=14)
     MinhashDedupCluster(
