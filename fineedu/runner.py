@@ -201,18 +201,8 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
-        measure = [ExtractShards(job), MeasureShards(job, plan.families)]
-        decide = DecideShards(job, plan.schema, plan.owners)
         with watch(job):
-            if job.recipe.dedup is None:
-                run_tasks([*measure, decide], tasks or len(job.shards), workers, engine, folder / "logs" / "shards")
-            else:
-                from fineedu.dedup.run import find_duplicates
-
-                find_duplicates(plan, measure, tasks or len(job.shards), workers, engine)
-                # The shards are there by now: extraction only hands them on.
-                steps = [ExtractShards(job), decide]
-                run_tasks(steps, tasks or len(job.shards), workers, engine, folder / "logs" / "select")
+            _make_shards(plan, tasks or len(job.shards), workers, engine)
         timings["shards"] = time.monotonic() - started
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
         if files:
@@ -236,6 +226,22 @@ def execute(
         dropped=counts["not_extracted"] | counts["reasons"],
         seconds=timings["total"],
     )
+
+
+def _make_shards(plan: Plan, tasks: int, workers: int, engine: EngineName) -> None:
+    """Make documents, signals and decisions: in one pass, or in two around the search for copies."""
+    job = plan.job
+    logs = job.store.run(job.run_id) / "logs"
+    measure = [ExtractShards(job), MeasureShards(job, plan.families)]
+    decide = DecideShards(job, plan.schema, plan.owners)
+    if job.recipe.dedup is None:
+        run_tasks([*measure, decide], tasks, workers, engine, logs / "shards")
+        return
+    from fineedu.dedup.run import find_duplicates
+
+    find_duplicates(plan, measure, tasks, workers, engine)
+    # The shards are there by now: extraction only hands them on.
+    run_tasks([ExtractShards(job), decide], tasks, workers, engine, logs / "select")
 
 
 _LIBRARIES = (

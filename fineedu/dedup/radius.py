@@ -30,6 +30,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n+")
 #: rows of host counts held before they are summed up
 _PENDING = 200_000
 _SIZE_STEPS = (2, 3, 4, 5, 10, 20, 50, 100, 1000, 10_000, 1 << 62)
+#: what is known of a document that would go; ``order`` is a hash of its id, for a sample that order does not change
+_GONE = {"id": pl.String, "dup_of": pl.String, "dup_cluster": pl.UInt64, "dup_size": pl.UInt32, "order": pl.UInt64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +168,7 @@ def blast_radius(
 
     hosts, dumps = _Hosts(), _Hosts()
     by: dict[str, int] = {}
-    columns = ["id", "dup_of", "dup_cluster", "dup_size", "order"]
-    sample = pl.DataFrame(
-        schema=dict(zip(columns, [pl.String, pl.String, pl.UInt64, pl.UInt32, pl.UInt64], strict=True))
-    )
-    largest = sample.clear()
+    sample = largest = pl.DataFrame(schema=_GONE)
     for shard in shards:
         signals = read_batches(store.signals(FAMILY, shard))
         for documents, batch in zip(read_batches(store.documents(shard), ["host"]), signals, strict=True):
@@ -180,7 +178,7 @@ def blast_radius(
                 by[way] = by.get(way, 0) + count
             ids = text_buffer(batch["id"])
             order = pl.Series("order", string_keys(ids.data, ids.offsets))
-            gone = batch.with_columns(order).filter(~pl.col("dup_keep")).select(columns)
+            gone = batch.with_columns(order).filter(~pl.col("dup_keep")).select(_GONE.keys())
             sample = pl.concat([sample, gone]).sort("order", "id").head(SAMPLE)
             largest = pl.concat([largest, gone]).sort(
                 ["dup_size", "dup_cluster", "order"], descending=[True, False, False]
