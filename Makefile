@@ -54,6 +54,8 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/heuristics.py
 	$(RUN)python benchmarks/extract.py
 	$(RUN)python benchmarks/pipeline.py
+	$(RUN)python benchmarks/dedup.py
+	$(RUN)python benchmarks/dedup.py --growth 1 3
 
 clean:
 	rm -rf $(VENV) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -85,3 +87,31 @@ def test_mistakes_in_the_block_are_named(copies: Path, tmp_path: Path) -> None:
         assert message in str(error.value)
     with pytest.raises(FineeduError, match="dup_keep"):
         plan_run("minimal", inputs=[str(copies)], output=tmp_path, overrides=["select.rules.copy=dup_keep"])
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_bytes(copies: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'fineedu[ray]'")
+    settings = [argument for setting in [*COPIES, "dedup.lines.documents=2"] for argument in ("--set", setting)]
+    command = [sys.executable, "-m", "fineedu", "run", "minimal", "-i", str(copies), "-o", str(tmp_path / "ray")]
+    command += [*settings, "--engine", "ray", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    run(copies, tmp_path / "local", "dedup.lines.documents=2", workers=1)
+    assert tree_digest(tmp_path / "ray") == tree_digest(tmp_path / "local")
+
+
+def test_a_shared_index_in_use_is_told(copies: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    hold = "import sys; from pathlib import Path; from fineedu.store import Store\n"
+    hold += "with Store(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(index)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(FineeduError, match=r"another run is writing to .*index"):
+            run(copies, tmp_path / "out", f"dedup.index={index}", workers=1)
+        holder.communicate("")
+    run(copies, tmp_path / "out", f"dedup.index={index}", workers=1)
+    assert len(list(index.rglob("*.keys"))) == 3
