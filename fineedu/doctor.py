@@ -23,7 +23,7 @@ State = Literal["ok", "missing", "problem"]
 _EXTRAS = {
     "ray": "--engine ray: the same run on a Ray cluster",
     "s3": "inputs on S3 and compatible stores",
-    "train": "training fastText classifiers",
+    "train": "training fastText classifiers, baselines of fineedu evaluate",
 }
 
 

@@ -38,9 +38,14 @@ LABEL_SCHEMA: dict[str, pl.DataType] = {
     "completion_tokens": pl.Int64(),
 }
 
-#: What a label file may have besides, and is read where it is there: the document's text; the place of the chosen topic
-#: among the choices as they were shown (from 0), and their number.
-FURTHER_COLUMNS = ("text", "choice_position", "n_choices")
+#: What a label file may have besides, and is read where it is there: the document's text, address and language; the
+#: place of the chosen topic among the choices as they were shown (from 0), and their number.
+DOCUMENT_COLUMNS = ("text", "url", "host", "language")
+FURTHER_COLUMNS: dict[str, pl.DataType] = {
+    **dict.fromkeys(DOCUMENT_COLUMNS, pl.String()),
+    "choice_position": pl.Int32(),
+    "n_choices": pl.Int32(),
+}
 
 
 def write_labels(path: Path, votes: pl.DataFrame, facts: dict[str, object]) -> None:
@@ -99,6 +104,7 @@ def _read_one(path: Path) -> pl.DataFrame:
 def _complete(raw: pl.DataFrame, stem: str) -> pl.DataFrame:
     """Bring the columns of any label file to the schema."""
     further = [name for name in FURTHER_COLUMNS if name in raw.columns]
+    raw = raw.with_columns(pl.col(name).cast(FURTHER_COLUMNS[name]) for name in further)
     if "text" in further and "n_chars" not in raw.columns:
         raw = raw.with_columns(n_chars=pl.col("text").str.len_chars())
     found = raw.with_columns(

@@ -29,7 +29,7 @@ from fineedu.job import Progress as State
 Style = Literal["auto", "rich", "plain", "json"]
 
 #: Seconds between looks at the notes: on a terminal, and between lines of a log.
-_LIVE_SECONDS, _LINE_SECONDS = 0.5, 10.0
+LIVE_SECONDS, LINE_SECONDS = 0.5, 10.0
 _REASONS_SHOWN = 6
 
 
@@ -42,17 +42,18 @@ def _reasons(state: State) -> Text:
     )
 
 
-def _poll(job: Job, seconds: float, show: Callable[[State, float], None], stop: threading.Event) -> None:
-    started = time.monotonic()
-    while not stop.wait(seconds):
-        show(read_progress(job), time.monotonic() - started)
-    show(read_progress(job), time.monotonic() - started)
-
-
 @contextmanager
-def _watching(job: Job, seconds: float, show: Callable[[State, float], None]) -> Iterator[None]:
+def watching(seconds: float, show: Callable[[float], None]) -> Iterator[None]:
+    """Call ``show`` with the seconds gone by, every so many seconds until the block ends and once then."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_poll, args=(job, seconds, show, stop), daemon=True)
+    started = time.monotonic()
+
+    def poll() -> None:
+        while not stop.wait(seconds):
+            show(time.monotonic() - started)
+        show(time.monotonic() - started)
+
+    watcher = threading.Thread(target=poll, daemon=True)
     watcher.start()
     try:
         yield
@@ -61,8 +62,9 @@ def _watching(job: Job, seconds: float, show: Callable[[State, float], None]) ->
         watcher.join()
 
 
-def _lines(job: Job, as_json: bool) -> Callable[[State, float], None]:
-    def show(state: State, seconds: float) -> None:
+def _lines(job: Job, as_json: bool) -> Callable[[float], None]:
+    def show(seconds: float) -> None:
+        state = read_progress(job)
         speed = state.pages / seconds if seconds else 0.0
         eta = seconds * (1 - state.done) / state.done if state.done else None
         if as_json:
@@ -98,7 +100,7 @@ def show_progress(job: Job, style: Style, console: Console) -> Iterator[None]:
     if style == "auto":
         style = "rich" if console.is_terminal else "plain"
     if style != "rich":
-        with _watching(job, _LINE_SECONDS, _lines(job, style == "json")):
+        with watching(LINE_SECONDS, _lines(job, style == "json")):
             yield
         return
     bar = Progress(
@@ -113,7 +115,8 @@ def show_progress(job: Job, style: Style, console: Console) -> Iterator[None]:
     )
     task = bar.add_task(job.run_id, total=1.0, pages=0, speed=0.0, kept=0)
 
-    def show(state: State, seconds: float) -> None:
+    def show(seconds: float) -> None:
+        state = read_progress(job)
         speed = state.pages / seconds if seconds else 0.0
         bar.update(task, completed=state.done, pages=state.pages, kept=state.kept, speed=speed)
         grid = Table.grid()
@@ -121,5 +124,5 @@ def show_progress(job: Job, style: Style, console: Console) -> Iterator[None]:
         grid.add_row(_reasons(state))
         live.update(grid)
 
-    with Live(bar, console=console, refresh_per_second=4) as live, _watching(job, _LIVE_SECONDS, show):
+    with Live(bar, console=console, refresh_per_second=4) as live, watching(LIVE_SECONDS, show):
         yield

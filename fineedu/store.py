@@ -221,23 +221,31 @@ class Store:
         Raises:
             FineeduError: another run holds it, or the folder cannot be made.
         """
-        path = self.root / ".lock"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            stream = path.open("a")
-        except OSError as error:
-            raise FineeduError(f"cannot write to the output folder {self.root}: {error.strerror}") from error
-        with stream:
-            try:
-                # A POSIX lock belongs to this process alone: no forked child can keep it when we are killed.
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FineeduError(
-                    f"another run is writing to {self.root}: wait for it, or take another --output"
-                ) from error
+        with hold(self.root / ".lock", f"another run is writing to {self.root}: wait for it, or take another --output"):
             for leftover in self.root.rglob(f"{_TEMPORARY}*"):
                 leftover.unlink(missing_ok=True)
             yield
+
+
+@contextmanager
+def hold(path: Path, held: str) -> Iterator[None]:
+    """Hold a lock file.
+
+    Raises:
+        FineeduError: with the message ``held`` where another process holds it; or its folder cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a")
+    except OSError as error:
+        raise FineeduError(f"cannot write to the output folder {path.parent}: {error.strerror}") from error
+    with stream:
+        try:
+            # A POSIX lock belongs to this process alone: no forked child can keep it when we are killed.
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FineeduError(held) from error
+        yield
 
 
 def is_made(path: Path, mark: str) -> bool:

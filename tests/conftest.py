@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -43,6 +45,23 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records = numbered_pages(20, f"host{n}.example") + (extra if n == 1 else [])
         write_warc(folder / f"part-{n}.warc.gz", records)
     return folder
+
+
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+_FLAGS += ["--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; tests that need one skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = os.environ.get("FINEEDU_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("no chromium on PATH (set FINEEDU_CHROMIUM)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=_FLAGS)
+        yield browser
+        browser.close()
 
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

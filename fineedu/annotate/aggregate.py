@@ -14,7 +14,6 @@ from fineedu.annotate.parties import (
     majority_topic,
     median_score,
     name_parties,
-    require_scipy,
 )
 from fineedu.errors import FineeduError
 from fineedu.labels import LABEL_SCHEMA
@@ -80,7 +79,6 @@ def aggregate(
 
 def fit(votes: pl.DataFrame, *, smoothing: float = 1.0) -> dict[str, DawidSkene]:
     """Fit the latent model of scores and of topics, as far as votes have them: ``{"score": ..., "topic": ...}``."""
-    require_scipy()
     valid = votes.filter(pl.col("state") == "ok")
     return {
         what: dawid_skene(votes, what, smoothing=smoothing)

@@ -19,7 +19,6 @@ from fineedu.annotate.parties import (
     majority_topic,
     median_score,
     name_parties,
-    require_scipy,
     valid_scores,
 )
 from fineedu.errors import FineeduError
@@ -97,7 +96,6 @@ def measure_agreement(
         FineeduError: fewer than two annotators, no document that two of them have, scores that are no rubric's levels,
             an unknown ``by``, or SciPy missing.
     """
-    require_scipy()
     if unknown := set(by) - set(BY):
         raise FineeduError(f"cannot group agreement by {', '.join(sorted(unknown))}: choose from {', '.join(BY)}")
     named = name_parties(votes)

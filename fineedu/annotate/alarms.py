@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from fineedu.annotate.figures import Integers, wilson
-from fineedu.annotate.parties import name_parties, require_scipy, valid_scores, valid_topics
+from fineedu.annotate.parties import name_parties, valid_scores, valid_topics
 
 RUBRIC_LEVELS = (0, 1, 2, 3, 4, 5)
 
@@ -92,7 +92,6 @@ def find_alarms(
     Raises:
         FineeduError: SciPy is missing.
     """
-    require_scipy()
     limits = limits or Limits()
     named = name_parties(votes)
     found: list[Alarm] = []

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from fineedu.annotate.figures import Array, Integers
-from fineedu.annotate.parties import majority_score, majority_topic, name_parties, require_scipy
+from fineedu.annotate.parties import majority_score, majority_topic, name_parties
 from fineedu.errors import FineeduError
 
 
@@ -78,7 +78,6 @@ def dawid_skene(
     Raises:
         FineeduError: no valid votes of that kind, a negative smoothing, or SciPy missing.
     """
-    require_scipy()
     if smoothing < 0:
         raise FineeduError(f"smoothing must not be negative, not {smoothing}")
     found = (majority_score if what == "score" else majority_topic)(name_parties(votes)).rename({what: "label"})

@@ -130,8 +130,7 @@ def measure_shift(
         seed: of the bootstrap. Results do not depend on the order of rows.
 
     Raises:
-        FineeduError: votes lack a column, are of several annotators or rubrics, or none is of these pages; scipy is
-            missing.
+        FineeduError: votes lack a column, are of several annotators or rubrics, or none is of these pages.
     """
     pages = load_injection_pages() if pages is None else pages
     clean, injected = (_check(votes, pages) for votes in (votes_clean, votes_injected))
@@ -220,10 +219,8 @@ def _shift(measured: pl.DataFrame, seed: int) -> Shift:
 
 
 def _interval(values: Sequence[float], seed: int) -> tuple[float | None, float | None]:
-    try:
-        from scipy.stats import bootstrap
-    except ImportError as error:
-        raise FineeduError("the interval of a shift needs scipy: pip install 'fineedu[train]'") from error
+    from scipy.stats import bootstrap
+
     if len(values) < 2:
         return None, None
     # Percentile, not BCa: an annotator that never moves has all values alike, where BCa is undefined.

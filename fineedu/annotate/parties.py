@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import polars as pl
 
-from fineedu.errors import FineeduError
-
 KEYS = ("id", "annotator")
-
-
-def require_scipy() -> None:
-    """Stop with one clear line where SciPy is missing.
-
-    Raises:
-        FineeduError: it is not installed.
-    """
-    if find_spec("scipy") is None:
-        raise FineeduError("agreement and aggregation need scipy: pip install 'fineedu[train]'")
 
 
 def name_parties(votes: pl.DataFrame) -> pl.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from fineedu.annotate.cache import AnswerCache, Key
 from fineedu.annotate.engines.base import Engine
 from fineedu.annotate.prompt import document_hash, make_body, make_prompt
 from fineedu.annotate.rubric import Rubric
-from fineedu.labels import LABEL_SCHEMA
+from fineedu.labels import FURTHER_COLUMNS, LABEL_SCHEMA
 
 #: Batches worked on at a time: the next one's requests fill in while the last answers of this one are awaited.
 _OPEN_BATCHES = 3
@@ -118,9 +118,7 @@ class VoteCollector:
         known = self._cache.get(self._annotator.rubric.hash, self._annotator.name, wanted)
         self.tally.cached += sum(key in known for key in wanted)
         missing = {key: texts[row] for row in rows for sample in samples if (key := (hashes[row], sample)) not in known}
-        async with asyncio.TaskGroup() as group:
-            for (digest, sample), text in missing.items():
-                group.create_task(self._ask(digest, sample, text, known))
+        await _all(self._ask(digest, sample, text, known) for (digest, sample), text in missing.items())
         self.tally.documents += batch.height
         self.tally.no_text += batch.height - len(rows)
         ids = batch["id"].to_list()
@@ -206,7 +204,19 @@ class VoteCollector:
         return row
 
 
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; the first that fails ends the others, and its own error is raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
 def vote_schema(rubric: Rubric) -> dict[str, pl.DataType]:
     """Return the columns of an annotator's votes."""
-    places: dict[str, pl.DataType] = {"choice_position": pl.Int32(), "n_choices": pl.Int32()}
-    return LABEL_SCHEMA | (places if rubric.topics else {})
+    places = ("choice_position", "n_choices") if rubric.topics else ()
+    return LABEL_SCHEMA | {name: FURTHER_COLUMNS[name] for name in places}

@@ -1,1 +1,1 @@
-"""Classifiers: bundles of weights, text preparation and evidence; training; honest metrics."""
+"""Classifiers: bundles of weights, text preparation and evidence; training."""

@@ -22,12 +22,15 @@ GOLDEN_TEXTS = (
 )
 
 _ROWS = (
-    "spearman", "quadratic_kappa", "mae", "auc_3", "precision_3", "recall_3", "positive_f1_3", "macro_f1_3",
-    "auc_2", "precision_2", "recall_2", "positive_f1_2", "macro_f1_2",
+    "spearman", "quadratic_kappa", "mae",
+    "auc_3", "precision_3_rounded", "recall_3_rounded", "positive_f1_3_rounded", "macro_f1_3_rounded",
+    "auc_2", "precision_2_rounded", "recall_2_rounded", "positive_f1_2_rounded", "macro_f1_2_rounded",
 )  # fmt: skip
 
 
-def _cell(measure: dict[str, float]) -> str:
+def _cell(measure: dict[str, float | None]) -> str:
+    if measure["low"] is None:
+        return "not defined"
     return f"{measure['value']:.3f} ({measure['low']:.3f} to {measure['high']:.3f})"
 
 
@@ -73,7 +76,8 @@ loading re-scores {len(bundle.golden)} golden inputs and refuses on a mismatch.
 
 {training["recipe"]["folds"]}-fold cross-validation over documents (n = {measured["n"]} with a target label; {measured["positives"]["3"]} of them scored 3 or more, {measured["positives"]["2"]} scored 2 or more). Teacher, mapping of
 scales and student are refitted in each fold; a fold is calibrated on the other folds' held-out predictions. 95 % bootstrap
-intervals over documents. "3" is the raw score above 2.5, "2" above 1.5. Mean and length are the trivial baselines.
+intervals over documents. "3" is the rounded score: a raw one above 2.5; "2": one of 1.5 or more. The commonest label and the length are the trivial
+baselines.
 
 {_table(metrics)}
 

@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict
 from fineedu.classify.bundle import Bundle, Golden, Model, expected_values, load_weights
 from fineedu.classify.card import GOLDEN_TEXTS, write_card
 from fineedu.classify.labels import Labels, read_labels, read_unlabelled
-from fineedu.classify.metrics import evaluate
 from fineedu.classify.teacher import Teacher
 from fineedu.classify.text import TextPreparation
 from fineedu.errors import FineeduError
+from fineedu.evaluate.baselines import baselines
+from fineedu.evaluate.measures import measure
 
 Array = npt.NDArray[np.float64]
 
@@ -156,10 +157,15 @@ def quantile_knots(predicted: Array, truth: Array) -> tuple[tuple[float, float],
     return tuple((round(at, 6), score) for at, score in rising)
 
 
+def folds_of(recipe: TrainingRecipe, material: Material) -> npt.NDArray[np.int64]:
+    """Return the fold of each labelled document."""
+    return np.random.default_rng(recipe.seed).permutation(len(material.labels.ids)) % recipe.folds
+
+
 def cross_validate(recipe: TrainingRecipe, material: Material) -> tuple[Array, Array]:
     """Return held-out predictions of every labelled document: raw, and calibrated by the other folds' ones."""
     labels: Labels = material.labels
-    folds = np.random.default_rng(recipe.seed).permutation(len(labels.ids)) % recipe.folds
+    folds = folds_of(recipe, material)
     raw, calibrated = np.full(len(labels.ids), np.nan), np.full(len(labels.ids), np.nan)
     for fold in range(recipe.folds):
         with tempfile.TemporaryDirectory() as folder:
@@ -173,21 +179,6 @@ def cross_validate(recipe: TrainingRecipe, material: Material) -> tuple[Array, A
         at, score = np.array(quantile_knots(raw[others], labels.target[others])).T
         calibrated[folds == fold] = np.interp(raw[folds == fold], at, score)
     return raw, calibrated
-
-
-def baselines(recipe: TrainingRecipe, material: Material) -> dict[str, Array]:
-    """Return what trivial models predict, held out in the same folds: the mean, and the length of the text."""
-    labels: Labels = material.labels
-    folds = np.random.default_rng(recipe.seed).permutation(len(labels.ids)) % recipe.folds
-    known = ~np.isnan(labels.target)
-    size = np.log([len(text) for text in labels.texts])
-    mean, length = np.zeros(len(size)), np.zeros(len(size))
-    for fold in range(recipe.folds):
-        train, test = known & (folds != fold), folds == fold
-        mean[test] = labels.target[train].mean() + 1e-9 * size[test]
-        at, score = np.array(quantile_knots(size[train], labels.target[train])).T
-        length[test] = np.interp(size[test], at, score)
-    return {"length of the text only": length, "mean of the labels": mean}
 
 
 def prepare(recipe: TrainingRecipe, data: Path, embeddings: Path | None) -> Material:
@@ -215,13 +206,15 @@ def prepare(recipe: TrainingRecipe, data: Path, embeddings: Path | None) -> Mate
     return Material(labels=labels, lines=own, vectors=vectors, other_lines=other, other_vectors=other_vectors)
 
 
-def measure(recipe: TrainingRecipe, material: Material, calibrated: Array) -> dict[str, Any]:
+def report_metrics(recipe: TrainingRecipe, material: Material, calibrated: Array) -> dict[str, Any]:
     """Return the figures of the card: the model, the baselines, and how far two annotators agree."""
     labels: Labels = material.labels
     known = ~np.isnan(labels.target)
     truth = labels.target[known]
-    metrics: dict[str, Any] = {"cross_validated": evaluate(truth, calibrated[known])}
-    metrics["baselines"] = {name: evaluate(truth, score[known]) for name, score in baselines(recipe, material).items()}
+    lengths = np.array([len(text) for text in labels.texts])[known]
+    trivial = baselines(truth, lengths, folds_of(recipe, material)[known])
+    metrics: dict[str, Any] = {"cross_validated": measure(truth, calibrated[known]).as_json()}
+    metrics["baselines"] = {name: measure(truth, score).as_json() for name, score in trivial.items()}
     both = known & ~np.isnan(labels.second)
     if both.sum() >= 10:
         pairs = pl.DataFrame({"a": labels.target[both], "b": labels.second[both]})
@@ -274,7 +267,7 @@ def train(recipe_path: Path, data: Path, embeddings: Path | None, output: Path) 
         knots=quantile_knots(raw[known], labels.target[known]),
         golden=(Golden(text="-", score=0.0),),
         training=describe(recipe, material),
-        metrics=measure(recipe, material, calibrated),
+        metrics=report_metrics(recipe, material, calibrated),
     )
     scores = Model(draft, load_weights(path)).score(pl.Series(GOLDEN_TEXTS))
     golden = (Golden(text=t, score=round(float(s), 5)) for t, s in zip(GOLDEN_TEXTS, scores, strict=True))

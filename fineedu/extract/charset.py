@@ -24,12 +24,21 @@ def _known(label: str | None) -> str | None:
         return None
 
 
+def _decoded(body: bytes, charset: str) -> str | None:
+    """Return the text, or None where the bytes are not valid in a charset."""
+    try:
+        return body.decode(charset)
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
 def decode_page(body: bytes, declared: str | None) -> tuple[str, str]:
     """Decode a page by the charset it is really in.
 
     Order of evidence: byte-order mark; bytes that are valid UTF-8 and not plain ASCII (text in another charset
     is valid UTF-8 by accident almost never); the HTTP header; the page's own ``<meta>``; statistics of the
-    bytes (uchardet). A declared charset counts only if the bytes are valid in it, else the statistics decide.
+    bytes (uchardet). A declared charset counts only if the bytes are valid in it; where header and ``<meta>``
+    differ and the statistics agree with the latter, it wins; where neither is valid, the statistics decide.
 
     Args:
         body: the page as sent, after content decoding.
@@ -46,12 +55,13 @@ def decode_page(body: bytes, declared: str | None) -> tuple[str, str]:
         declarations.append(_known(meta[1].decode("ascii", "ignore")))
     if not body.isascii() or not any(declarations):
         declarations.insert(0, "utf-8")
-    for charset in declarations:
-        if charset is not None:
-            try:
-                return body.decode(charset), charset
-            except (UnicodeDecodeError, LookupError):
-                continue
+    valid = [
+        (text, name) for name in dict.fromkeys(declarations) if name and (text := _decoded(body, name)) is not None
+    ]
+    if len(valid) > 1 and valid[0][1] != "utf-8" and _known(detect_encoding(body)) == valid[1][1]:
+        return valid[1]  # any bytes are valid windows-1252: of two declarations the statistics choose
+    if valid:
+        return valid[0]
     # A few broken bytes in an otherwise good UTF-8 page must not turn all its accents into mojibake.
     text = body.decode("utf-8", "replace")
     if text.count("\ufffd") * 100 < sum(map(len, re.findall(r"[^\x00-\x7f]+", text))) * 5:

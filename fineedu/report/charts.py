@@ -127,12 +127,28 @@ def histogram(
         "mark": {"type": "rule", "strokeDash": [5, 3], "strokeWidth": 2, "color": "var(--ink)"},
         "encoding": {"x": at, "description": {"field": "told"}},
     }
+    return draw([bars, lines] if inside else [bars], label)
+
+
+def draw(layers: Sequence[dict[str, Any]], label: str, width: int = _WIDTH, height: int = _HEIGHT) -> Markup:
+    """Draw Vega-Lite layers over each other, in the style of the page.
+
+    Args:
+        layers: with their data; colours are CSS variables of the page, such as ``var(--kept)``. What a bar, rule or
+            point says when pointed at is its ``description``.
+        label: what the picture shows, for those who do not see it.
+        width: of the plot in CSS pixels at full size.
+        height: the same.
+
+    Returns:
+        An ``<svg>`` element to stand in HTML.
+    """
     spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "background": None,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "layer": [bars, lines] if inside else [bars],
+        "width": width,
+        "height": height,
+        "layer": list(layers),
         "config": _CONFIG,
     }
     return Markup(_inline(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]), label))
@@ -159,7 +175,7 @@ def _inline(svg: str, label: str) -> str:
     root = etree.fromstring(svg.encode())
     for element in root.iter():
         told = element.get("aria-label")
-        if told and element.get("aria-roledescription") in ("bar", "rule mark"):
+        if told and element.get("aria-roledescription") in ("bar", "rule mark", "point"):
             etree.SubElement(element, f"{_SVG}title").text = told
         for name in _NEEDLESS:
             element.attrib.pop(name, None)

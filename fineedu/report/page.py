@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import polars as pl
 import yaml
 from markupsafe import Markup
@@ -18,10 +16,9 @@ from fineedu.report import display
 from fineedu.report.bounds import Bound
 from fineedu.report.charts import histogram
 from fineedu.report.collect import Figures, Plan, collect, plan_report
+from fineedu.report.html import write_page
 from fineedu.report.samples import Card, Cards
-from fineedu.store import atomic_open
 
-_HERE = Path(__file__).resolve().parent
 _LANGUAGES, _SITES, _PHRASES, _INPUTS = 12, 10, 12, 20
 
 
@@ -54,26 +51,6 @@ class Borderline:
     card: Card
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "clean": display.clean,
-        "count": display.count,
-        "megabytes": display.megabytes,
-        "sign": display.sign,
-        "value": display.value,
-    }
-    environment.globals |= {"share": display.share}
-    return environment
-
-
 def write_report(
     path: Path,
     job: Job,
@@ -102,11 +79,7 @@ def write_report(
     figures = collect(job, plan)
     cards = Cards(job, owners, plan.rules, plan.scores[:1])
     shown = _totals(job, plan, figures, manifest) | _documents(figures, cards, manifest["counts"])
-    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
-    page = _environment().get_template("template.html.j2").render(shown, manifest=manifest, style=style)
-    with atomic_open(path) as stream:
-        stream.write(page.encode("utf-8", "replace"))
-    return path
+    return write_page(path, Path(__file__).with_name("template.html.j2"), shown | {"manifest": manifest})
 
 
 def _totals(job: Job, plan: Plan, figures: Figures, manifest: Mapping[str, Any]) -> dict[str, Any]:

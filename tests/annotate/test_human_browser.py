@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +15,6 @@ from fineedu.annotate.human.session import PlainRubric, Session, load_documents
 from fineedu.labels import read_labels
 
 pytestmark = pytest.mark.slow
-
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 RUBRIC = """# Educational value, 0 to 5
 
@@ -90,18 +78,6 @@ LESSON = (
     "displaces 2 · 3 · 0.05 = 0.3 cubic metres more, which is 300 litres, or 300 kilograms of water. The class weighs as "
     "much: some eight pupils.\n\n"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = os.environ.get("FINEEDU_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no chromium on PATH (set FINEEDU_CHROMIUM)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=_FLAGS)
-        yield browser
-        browser.close()
 
 
 def write_documents(path: Path, texts: list[str], title: str = "Why ships float") -> Path:

@@ -5,12 +5,10 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from fineedu.classify.bundle import load_bundle
-from fineedu.classify.metrics import evaluate
 from fineedu.errors import FineeduError
 
 FILLER = [f"word{n}" for n in range(400)]
@@ -135,29 +133,3 @@ def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(fasttext, "train_supervised", raising=False)
     with pytest.raises(FineeduError, match="fasttext-community"):
         require_training()
-
-
-def test_metrics_on_a_known_table() -> None:
-    truth = np.array([0.0] * 50 + [2.0] * 30 + [3.0] * 20)
-    score = truth.copy()
-    score[:10], score[-10:] = 3.0, 1.0  # ten false and ten missed positives at 3
-    found = evaluate(truth, score)
-    assert found["positives"] == {"3": 20, "2": 50}
-    assert found["precision_3"]["value"] == found["recall_3"]["value"] == found["positive_f1_3"]["value"] == 0.5
-    assert found["macro_f1_3"]["value"] == pytest.approx((0.5 + 0.875) / 2)
-    assert all(
-        entry["low"] <= entry["value"] <= entry["high"]
-        for entry in found.values()
-        if isinstance(entry, dict) and "low" in entry
-    )
-
-
-def test_bootstrap_interval_covers() -> None:
-    # 100 samples of a known population: the 95 % interval of the recall holds its true value nearly always.
-    chance, hits = np.random.default_rng(5), 0
-    for seed in range(40):
-        truth = chance.choice([1.0, 3.0], 300, p=[0.6, 0.4])
-        score = np.where(truth == 3, np.where(chance.random(300) < 0.7, 4.0, 1.0), 1.0)
-        interval = evaluate(truth, score, seed, resamples=200)["recall_3"]
-        hits += interval["low"] <= 0.7 <= interval["high"]
-    assert hits >= 34

@@ -67,3 +67,13 @@ def test_any_bytes_give_text(body: bytes, declared: str | None) -> None:
     text, charset = decode_page(body, declared)
     assert isinstance(text, str)
     assert charset
+
+
+def test_meta_wins_over_a_header_that_fits_all_bytes() -> None:
+    text = "Это обычный русский текст, по которому легко узнать кодировку страницы. " * 5
+    body = f'<meta charset="windows-1251"><p>{text}'.encode("windows-1251")
+    assert decode_page(body, "windows-1252") == (body.decode("windows-1251"), "cp1251")
+    french = f'<meta charset="windows-1251"><p>{"Voilà une élève française très appliquée. " * 5}'.encode(
+        "windows-1252"
+    )
+    assert decode_page(french, "windows-1252")[1] == "cp1252"

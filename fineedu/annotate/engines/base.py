@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +39,31 @@ class Engine(ABC):
         """Let go of what the engine holds."""
 
 
+class OnDemand(Engine):
+    """An engine that starts with its first request: where the cache has every answer, no model is loaded."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.concurrency = engine.concurrency
+        self._starting = asyncio.Lock()
+        self._started = False
+
+    async def complete(self, body: dict[str, Any]) -> Completion:
+        """Start the engine where it is not, and answer."""
+        if not self._started:
+            async with self._starting:
+                if not self._started:
+                    await self._engine.__aenter__()
+                    self._started = True
+        return await self._engine.complete(body)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._started:
+            await self._engine.__aexit__(kind, error, trace)
+
+
 def read_completion(response: dict[str, Any]) -> Completion:
     """Read the JSON of a chat completion.
 
@@ -48,11 +74,13 @@ def read_completion(response: dict[str, Any]) -> Completion:
     message = choice["message"]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     usage = response.get("usage") or {}
+    finish = choice.get("finish_reason") or "stop"
     return Completion(
         text=message.get("content") or "",
-        finish_reason=choice.get("finish_reason") or "stop",
+        finish_reason=finish,
         refusal=message.get("refusal"),
         alternatives=score_alternatives(tokens),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),
+        error=f"the engine ended it: {finish}" if finish in ("error", "abort") else None,
     )

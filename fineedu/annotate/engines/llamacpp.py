@@ -68,7 +68,6 @@ class LlamaCppEngine(Engine):
         params.n_ctx = self._context * self.concurrency
         params.warmup = False
         params.verbosity = -1
-        params.hostname = "127.0.0.1"
         if self._threads:
             params.cpuparams.n_threads = self._threads
         try:

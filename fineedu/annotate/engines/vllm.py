@@ -15,6 +15,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +33,7 @@ from fineedu.errors import FineeduError
 _STRUCTURED = {"backend": "xgrammar", "disable_any_whitespace": True}
 #: Loading tens of gigabytes from a network disk takes that long.
 _START_SECONDS = 1800.0
+_STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class VllmSettings:
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG: the server ends its own children on SIGTERM
 
 
 def _environment() -> dict[str, str]:
@@ -70,15 +73,17 @@ def _failure(settings: VllmSettings, log: IO[bytes]) -> FineeduError:
     return FineeduError(f"vLLM does not start with {settings.model}: {words}{hint}")
 
 
-async def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end, and make it."""
-    child.terminate()
-    for _ in range(100):
-        if child.poll() is not None:
-            return
+async def _gone(poll: Callable[[], int | None], group: int) -> None:
+    """Wait for a child that was told to end; then end whatever of its process group is left.
+
+    vLLM's workers hold gigabytes, and are orphans when the process that started them is simply killed.
+    """
+    for _ in range(int(_STOP_SECONDS / 0.1)):
+        if poll() is not None:
+            break
         await asyncio.sleep(0.1)
-    child.kill()
-    child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 class VllmServerEngine(Engine):
@@ -113,6 +118,7 @@ class VllmServerEngine(Engine):
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 env=_environment(),
+                start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
         except OSError as error:
@@ -120,7 +126,7 @@ class VllmServerEngine(Engine):
         try:
             await self._until_ready(f"http://127.0.0.1:{port}/health")
         except BaseException:
-            await _end(self._child)
+            await self._stop()
             raise
         endpoint = Endpoint(
             f"http://127.0.0.1:{port}/v1", self._settings.model, concurrency=self.concurrency, timeout=3600.0
@@ -150,9 +156,14 @@ class VllmServerEngine(Engine):
     ) -> None:
         if self._client is not None:
             await self._client.__aexit__(kind, error, trace)
-        if self._child is not None:
-            await _end(self._child)
+        await self._stop()
         self._log.close()
+
+    async def _stop(self) -> None:
+        if self._child is not None:
+            self._child.terminate()
+            await _gone(self._child.poll, self._child.pid)
+            self._child.wait()
 
     async def complete(self, body: dict[str, Any]) -> Completion:
         """Ask the server."""
@@ -194,7 +205,7 @@ class VllmOfflineEngine(Engine):
                 stderr=self._log,
                 env=_environment(),
                 limit=64 << 20,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                start_new_session=True,
             )
         except OSError as error:
             raise FineeduError(f"cannot start {settings.python}: {error.strerror}") from error
@@ -215,13 +226,12 @@ class VllmOfflineEngine(Engine):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._child.terminate()
-            try:
-                await asyncio.wait_for(self._child.wait(), 10)
-            except TimeoutError:
-                self._child.kill()
-                await self._child.wait()
+        if self._child is not None:
+            child = self._child
+            if child.stdin is not None:
+                child.stdin.close()  # its sign to end, and to end its own children; so it does when we are killed
+            await _gone(lambda: child.returncode, child.pid)
+            await child.wait()
         if self._reader is not None:
             self._reader.cancel()
         self._log.close()

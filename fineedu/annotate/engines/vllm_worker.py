@@ -13,6 +13,9 @@ import sys
 import threading
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder, whose openai.py and vllm.py would stand in front of the packages of these names
+
 
 def _sampling(body: dict[str, Any]) -> Any:
     from vllm import SamplingParams

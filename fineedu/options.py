@@ -1,0 +1,21 @@
+"""Choices that several commands offer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Executor(StrEnum):
+    """Where tasks run."""
+
+    local = "local"
+    ray = "ray"
+
+
+class ProgressStyle(StrEnum):
+    """How progress is shown."""
+
+    auto = "auto"
+    rich = "rich"
+    plain = "plain"
+    json = "json"
