@@ -72,6 +72,7 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/dedup.py
 	$(RUN)python benchmarks/dedup.py --growth 1 3
 	$(RUN)python benchmarks/annotate.py
+	$(RUN)python benchmarks/selection.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -17,10 +17,13 @@ import fineedu
 from fineedu.annotate import command as annotate_command
 from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
+from fineedu.classify import command as training
 from fineedu.dedup.command import dedup
+from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
 from fineedu.options import Executor, ProgressStyle
+from fineedu.select import command as selection
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -136,6 +139,8 @@ def _print_result(result: Any) -> None:
     table.add_row("corpus", escape(str(result.corpus)) if result.kept else "empty: no document fulfils every rule")
     table.add_row("report", escape(str(result.report)))
     out.print(table, highlight=False, soft_wrap=True)
+    for warning in result.warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -161,7 +166,8 @@ def explain(
 
     found = explain_document(find_run(output, run_name), document_id)
     text = found.values.pop("text")
-    out.print(f"[bold]{'kept' if found.kept else 'dropped'}[/] in shard {found.shard}", highlight=False)
+    why = f" for {', '.join(found.reasons)}" if found.reasons else ""
+    out.print(f"[bold]{'kept' if found.kept else 'dropped'}[/]{escape(why)} in shard {found.shard}", highlight=False)
     rules = Table("", "rule", "clause", "value", box=None, title="rules", title_justify="left")
     for verdict in found.verdicts:
         mark = {True: "[green]holds[/]", False: "[bold red]fails[/]", None: "[bold yellow]missing[/]"}[verdict.holds]
@@ -237,6 +243,10 @@ def report(
     out.print(str(path), highlight=False, markup=False, soft_wrap=True)
 
 
+app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
+app.add_typer(ensemble.app, name="ensemble")
+app.command(epilog=selection.MIX_EPILOG)(selection.mix)
+app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
 
 

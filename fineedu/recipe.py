@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
@@ -17,17 +17,85 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class CascadeConfig(_Strict):
+    """Which pages of ``backend: cascade`` trafilatura reads: those whose resiliparse text may reach the corpus."""
+
+    model: str = Field("edu-fasttext", description="bundle that scores resiliparse's text")
+    low: float = Field(1.0, description="score from which on a page is worth trafilatura's time")
+    languages: list[str] = Field(default_factory=lambda: ["en"], description="wanted languages; empty: all")
+    sure: float = Field(0.65, ge=0, le=1, description="below this probability another language is not believed")
+
+
 class ExtractConfig(_Strict):
     """How archives become documents."""
 
-    backend: Literal["trafilatura", "resiliparse"] = Field(
-        "trafilatura", description="trafilatura: precise; resiliparse: about ten times faster, less precise"
+    backend: Literal["trafilatura", "resiliparse", "cascade"] = Field(
+        "trafilatura",
+        description="trafilatura: precise; resiliparse: about ten times faster, less precise; cascade: resiliparse, "
+        "and trafilatura where the text scores well enough",
     )
     mode: Literal["fast", "standard", "precision", "recall"] = Field("fast", description="trafilatura's setting")
     page_cpu_seconds: float = Field(20.0, gt=0, le=600, description="CPU time a page may take")
     page_memory_mb: int = Field(768, ge=128, description="memory a page may take, MB")
     page_mb: float = Field(8.0, gt=0, le=256, description="a longer page is cut there, MB")
     split_mb: int = Field(256, ge=0, description="compressed MB of an archive that make one shard; 0: whole archives")
+    cascade: CascadeConfig = CascadeConfig()
+
+
+class TopConfig(_Strict):
+    """The best share of the documents, of all or of each group."""
+
+    share: float = Field(gt=0, le=1, description="share to keep, of the unit")
+    per: list[str] = Field(default_factory=list, description="columns that make groups, e.g. language, host, topic")
+
+
+class SampleConfig(_Strict):
+    """Sampling by score without replacement: chances in proportion to exp(score / temperature)."""
+
+    temperature: float = Field(gt=0, description="near 0: the best; large: any")
+
+
+class UpsampleConfig(_Strict):
+    """How often documents of a quality bucket are repeated; 0 drops them, 2.5 is twice or three times."""
+
+    column: str = Field(description="bucket or level, e.g. nemotron_cc_bucket")
+    repeats: dict[str, float] = Field(min_length=1, description="value of the column: repeats; others are dropped")
+
+    @field_validator("repeats", mode="before")
+    @classmethod
+    def _by_value(cls, repeats: Any) -> Any:
+        if isinstance(repeats, list):
+            repeats = dict(enumerate(repeats))
+        return {str(value): number for value, number in repeats.items()} if isinstance(repeats, dict) else repeats
+
+    @field_validator("repeats")
+    @classmethod
+    def _range(cls, repeats: dict[str, float]) -> dict[str, float]:
+        if not all(0 <= number <= 1000 for number in repeats.values()):
+            raise ValueError("repeats lie between 0 and 1000")
+        return repeats
+
+
+class MixtureConfig(_Strict):
+    """Shares that the values of columns have in the corpus; several columns are raked to all their shares at once."""
+
+    targets: dict[str, dict[str, float]] = Field(min_length=1, description="column: {value: share}; '*': all others")
+    max_repeat: float = Field(1.0, ge=1, le=1000, description="how often a document of a scarce value may be repeated")
+
+    @field_validator("targets")
+    @classmethod
+    def _shares(cls, targets: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for column, shares in targets.items():
+            if min(shares.values(), default=-1) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(f"the shares of {column} are not negative and sum to 1, not {sum(shares.values()):g}")
+        return targets
+
+
+class CapConfig(_Strict):
+    """At most so many documents of a group; a document without the column is not counted."""
+
+    per: str = Field("host", description="column that makes groups")
+    documents: int = Field(ge=1, description="documents of a group to keep: the best, or any where there is no score")
 
 
 class VerifyConfig(_Strict):
@@ -78,11 +146,39 @@ class DedupConfig(_Strict):
 
 
 class SelectConfig(_Strict):
-    """Which documents the corpus holds."""
+    """Which documents the corpus holds: rules first, then cap, top, mixture and budget, in this order."""
 
     rules: dict[str, str] = Field(
         default_factory=dict, description="name: SQL expression over signals that a kept document fulfils"
     )
+    by: str | None = Field(None, description="score that ranks documents; without it their order is random")
+    unit: Literal["tokens", "bytes", "documents"] = Field("bytes", description="what budget and shares are of")
+    budget: float | None = Field(None, gt=0, description="units to keep at most, repeats counted")
+    top: TopConfig | None = None
+    sample: SampleConfig | None = None
+    upsample: UpsampleConfig | None = None
+    mixture: MixtureConfig | None = None
+    cap: CapConfig | None = None
+    seed: int = Field(0, ge=0, description="of every random choice, made by document id")
+
+    @property
+    def beyond_rules(self) -> bool:
+        """Whether more than rules decides."""
+        return any(part is not None for part in (self.budget, self.top, self.upsample, self.mixture, self.cap))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a document may be in the corpus more than once."""
+        often = self.upsample is not None and max(self.upsample.repeats.values()) > 1
+        return often or (self.mixture is not None and self.mixture.max_repeat > 1)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> SelectConfig:
+        if self.sample is not None and self.by is None:
+            raise ValueError("sample needs by: a score")
+        if (self.sample or self.by) and not (self.budget or self.top or self.mixture or self.cap):
+            raise ValueError("by and sample only rank: say how much to keep, with budget, top, mixture or cap")
+        return self
 
     @field_validator("rules")
     @classmethod

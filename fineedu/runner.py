@@ -18,16 +18,21 @@ import fineedu
 from fineedu.columns import recipe_columns
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
+from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.extract.documents import documents_made_by
 from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
 from fineedu.job import Job, Progress
+from fineedu.pool import Pool, store_pool
 from fineedu.recipe import Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
+from fineedu.select.choose import Selector
+from fineedu.select.decide import load_selection, save_selection
 from fineedu.select.rules import compile_rule
 from fineedu.select.step import DecideShards, WriteCorpus
-from fineedu.select.write import CorpusFile, plan_corpus
+from fineedu.select.write import REPEAT, CorpusFile, plan_corpus
 from fineedu.signals.base import SignalFamily
+from fineedu.signals.families import made_by as signals_made_by
 from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
 from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
@@ -61,14 +66,19 @@ class RunResult:
     report: Path
     manifest: Path
     dropped: Mapping[str, int]
+    warnings: tuple[str, ...]
     seconds: float
 
 
 def _families(source: RecipeSource) -> tuple[SignalFamily, ...]:
-    families = []
+    families: list[SignalFamily] = []
+    schema = dict(DOCUMENT_SCHEMA)
     for number, entry in enumerate(source.recipe.signals):
         try:
-            families.append(make_family(*parse_entry(entry)))
+            family = make_family(*parse_entry(entry))
+            family.check(schema)
+            families.append(family)
+            schema |= family.schema
         except FineeduError as error:
             raise source.error(("signals", number), str(error)) from error
     return tuple(families)
@@ -81,9 +91,17 @@ def _check_selection(source: RecipeSource, schema: Mapping[str, pl.DataType]) ->
             compile_rule(sql, schema)
         except FineeduError as error:
             raise source.error(("select", "rules", name), str(error)) from error
+    try:
+        Selector(recipe.select, schema)
+    except FineeduError as error:
+        raise source.error(("select",), str(error)) from error
     for column in recipe.write.columns:
-        if column not in schema:
-            raise source.error(("write", "columns"), f"no column {column!r}; there are {', '.join(schema)}")
+        if column not in schema and column != REPEAT:
+            raise source.error(("write", "columns"), f"no column {column!r}; there are {', '.join(schema)}, {REPEAT}")
+    if recipe.select.repeats and REPEAT not in recipe.write.columns:
+        raise source.error(
+            ("write", "columns"), f"the selection repeats documents: add {REPEAT!r}, how often each one counts"
+        )
 
 
 def plan_run(
@@ -119,7 +137,7 @@ def plan_run(
     base = os.environ.get("FINEEDU_COMMON_CRAWL", COMMON_CRAWL)
     shards = resolve_inputs(inputs, dump, limit_files, source.recipe.extract.split_mb, base)
     made_by = {"documents": documents_made_by(source.recipe.extract)}
-    made_by |= {family.name: family.fingerprint for family in families}
+    made_by |= signals_made_by(families)
     if source.recipe.dedup is not None:
         from fineedu.dedup.run import families_made_by
 
@@ -201,15 +219,17 @@ def execute(
         job.progress_folder.mkdir(parents=True, exist_ok=True)
         for note in job.progress_folder.glob("*"):
             note.unlink()
+        pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
         with watch(job):
-            _make_shards(plan, tasks or len(job.shards), workers, engine)
+            _make_shards(plan, pool, tasks or len(job.shards), workers, engine)
         timings["shards"] = time.monotonic() - started
+        warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
         files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
         if files:
             write = [WriteCorpus(job, files, plan.schema, plan.owners)]
             run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
         timings["write"] = time.monotonic() - started - timings["shards"]
-        manifest = _manifest(plan, files)
+        manifest = _manifest(plan, files) | {"warnings": warnings}
         write_json(folder / "manifest.json", manifest)
         report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
         timings["total"] = time.monotonic() - started
@@ -224,24 +244,26 @@ def execute(
         report=report,
         manifest=folder / "manifest.json",
         dropped=counts["not_extracted"] | counts["reasons"],
+        warnings=tuple(warnings),
         seconds=timings["total"],
     )
 
 
-def _make_shards(plan: Plan, tasks: int, workers: int, engine: EngineName) -> None:
-    """Make documents, signals and decisions: in one pass, or in two around the search for copies."""
+def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: EngineName) -> None:
+    """Make documents, signals and decisions of every shard; what copies there are is found in between."""
     job = plan.job
-    logs = job.store.run(job.run_id) / "logs"
+    folder = job.store.run(job.run_id)
     measure = [ExtractShards(job), MeasureShards(job, plan.families)]
-    decide = DecideShards(job, plan.schema, plan.owners)
-    if job.recipe.dedup is None:
-        run_tasks([*measure, decide], tasks, workers, engine, logs / "shards")
-        return
-    from fineedu.dedup.run import find_duplicates
+    selector = Selector(job.recipe.select, plan.schema)
+    if job.recipe.dedup is not None:
+        from fineedu.dedup.run import find_duplicates
 
-    find_duplicates(plan, measure, tasks, workers, engine)
-    # The shards are there by now: extraction only hands them on.
-    run_tasks([ExtractShards(job), decide], tasks, workers, engine, logs / "select")
+        find_duplicates(plan, measure, tasks, workers, engine)
+    if selector.passes:  # a threshold of the whole pool must be known before the first document is judged
+        run_tasks(measure, tasks, workers, engine, folder / "logs" / "measure")
+        save_selection(folder, selector.fit(pool.batches))
+    decide = DecideShards(job, plan.schema, plan.owners)
+    run_tasks([*measure, decide], tasks, workers, engine, folder / "logs" / "shards")
 
 
 _LIBRARIES = (
@@ -262,14 +284,15 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
     job = plan.job
     totals: Counter[str] = Counter()
     gathered: dict[str, Counter[str]] = {
-        name: Counter() for name in ("records", "not_extracted", "reasons", "only_reason")
+        name: Counter() for name in ("records", "extractors", "not_extracted", "reasons", "only_reason")
     }
     for shard in job.shards:
         documents = read_facts(job.store.documents(shard))
         chosen = read_facts(job.store.decisions(job.run_id, shard))
         totals.update({"pages": documents["pages"], "documents": documents["documents"]})
-        totals.update({"kept": chosen["kept"], "kept_bytes": chosen["kept_bytes"]})
+        totals.update({name: chosen[name] for name in ("kept", "kept_bytes", "copies")})
         gathered["records"].update(documents["records"])
+        gathered["extractors"].update(documents["extractors"])
         gathered["not_extracted"].update(documents["dropped"])
         gathered["reasons"].update(chosen["reasons"])
         gathered["only_reason"].update(chosen["only_reason"])
@@ -284,6 +307,7 @@ def _manifest(plan: Plan, files: Sequence[CorpusFile]) -> dict[str, Any]:
         "made_by": dict(plan.made_by),
         "versions": {library: version(library) for library in _LIBRARIES},
         "counts": dict(totals) | ordered,
+        "selection": load_selection(job.store.run(job.run_id))[0].told,
         "inputs": {str(shard): source.as_json() for shard, source in job.shards.items()},
         "corpus": [
             {

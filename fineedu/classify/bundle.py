@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fineedu.assets import asset_dir
+from fineedu.classify.family import FAMILIES, Classifier, family_class
 from fineedu.classify.text import TextPreparation
 from fineedu.errors import FineeduError
 
-#: Golden scores were computed on another machine, perhaps with another build of the library.
-GOLDEN_TOLERANCE = 1e-3
+#: Golden scores were computed on another machine, perhaps with another build of the library. int8 arithmetic differs
+#: from processor to processor, so encoders get more room; a wrong text preparation moves scores by far more.
+GOLDEN_TOLERANCE = {"encoder": 0.1}
+#: what torch computes in fp32 or bf16, the golden scores were computed in int8
+OTHER_BACKEND_TOLERANCE = 0.25
+DEFAULT_TOLERANCE = 1e-3
 
 
 class Golden(BaseModel):
-    """An input with the score that it must get."""
+    """An input with what it must get: a score, or a topic with its probability as the score."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str
     score: float
+    topic: str | None = None
 
 
 class Bundle(BaseModel):
@@ -36,54 +41,52 @@ class Bundle(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    family: Literal["fasttext"] = "fasttext"
+    family: str = "fasttext"
+    task: Literal["score", "topic"] = "score"
     weights: str
     weights_sha256: str
+    #: other files that the model needs, with their hashes
+    files: dict[str, str] = {}
     preparation: TextPreparation
-    #: label of the model to its value on the rubric's scale
-    values: dict[str, float]
-    #: calibration: (expected value, score on the scale) knots, both rising; linear between, level outside
-    knots: tuple[tuple[float, float], ...] = Field(min_length=2)
+    #: what the family needs beside its files
+    settings: dict[str, Any] = {}
+    #: topics in the order of the model's outputs
+    labels: tuple[str, ...] = ()
+    #: calibration: (raw value, score on the scale) knots, both rising; linear between, level outside
+    knots: tuple[tuple[float, float], ...] = ()
+    #: scores at evenly spaced percentiles, 0 and 100 included, of the text that ``training`` names
+    percentiles: tuple[float, ...] = ()
     golden: tuple[Golden, ...] = Field(min_length=1)
     training: dict[str, Any]
     metrics: dict[str, Any]
 
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.family not in FAMILIES:
+            raise ValueError(f"no family {self.family!r}: known are {', '.join(FAMILIES)}")
+        if self.task == "score" and len(self.knots) < 2:
+            raise ValueError("a score needs at least two calibration knots")
+        if self.task == "topic" and len(self.labels) < 2:
+            raise ValueError("topics need at least two labels")
+        return self
+
     def calibrate(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Map expected values to the rubric's scale."""
+        """Map raw values to the rubric's scale."""
         at, score = np.array(self.knots).T
         return np.asarray(np.interp(values, at, score), dtype=np.float32)
 
+    @property
+    def reads_a_share(self) -> bool:
+        """Whether the model cuts documents by tokens, and tells how much of each it has read."""
+        return "share_read" in family_class(self.family).extra
 
-def load_weights(path: Path) -> Any:
-    """Load a fastText model, without its notices."""
-    import fasttext
-
-    logging.getLogger("fasttext").setLevel(logging.ERROR)
-    if hasattr(fasttext.FastText, "eprint"):
-        fasttext.FastText.eprint = lambda *_: None
-    return fasttext.load_model(str(path))
-
-
-def expected_values(model: Any, lines: pl.Series, values: dict[str, float]) -> npt.NDArray[np.float64]:
-    """Return the expectation over a model's labels.
-
-    Args:
-        model: a loaded fastText model.
-        lines: prepared texts, n rows, without newlines.
-        values: label to value; labels that are not in it do not count.
-
-    Returns:
-        n values, NaN for null and empty lines: fastText would give even those a label.
-    """
-    predict = model.f.predict
-    out = np.full(len(lines), np.nan)
-    for row, line in enumerate(lines):
-        if line:
-            # The low-level call is the same in every build, and takes the newline that ends fastText's input.
-            found = [(p, values[label]) for p, label in predict(f"{line}\n", -1, 0.0, "replace") if label in values]
-            weight = sum(p for p, _ in found)
-            out[row] = sum(p * value for p, value in found) / weight if weight else np.nan
-    return out
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What scores depend on: weights, preparation, settings and calibration."""
+        return self.model_dump(
+            mode="json",
+            include={"name", "weights_sha256", "files", "preparation", "settings", "labels", "knots", "percentiles"},
+        )
 
 
 class Model:
@@ -91,12 +94,23 @@ class Model:
 
     Args:
         bundle: the bundle.
-        weights: its fastText model.
+        classifier: its classifier.
     """
 
-    def __init__(self, bundle: Bundle, weights: Any) -> None:
+    def __init__(self, bundle: Bundle, classifier: Classifier) -> None:
         self.bundle = bundle
-        self._weights = weights
+        self.classifier = classifier
+
+    def outputs(self, texts: pl.Series) -> npt.NDArray[np.float64]:
+        """Return raw outputs, and what is measured on the way, before calibration.
+
+        Args:
+            texts: n strings.
+
+        Returns:
+            n × (outputs + extra), NaN where there is no text.
+        """
+        return self.classifier.score(self.bundle.preparation.apply(texts))
 
     def score(self, texts: pl.Series) -> npt.NDArray[np.float32]:
         """Score texts on the rubric's scale.
@@ -106,9 +120,49 @@ class Model:
 
         Returns:
             n scores; NaN where there is no text.
+
+        Raises:
+            FineeduError: the bundle tells topics.
         """
-        lines = self.bundle.preparation.apply(texts)
-        return self.bundle.calibrate(expected_values(self._weights, lines, self.bundle.values))
+        if self.bundle.task != "score":
+            raise FineeduError(f"model {self.bundle.name} tells topics, it has no score")
+        return self.bundle.calibrate(self.outputs(texts)[:, 0])
+
+    def measure(self, texts: pl.Series) -> pl.DataFrame:
+        """Return everything that the model says of n texts, null where there is no text.
+
+        Returns:
+            ``score`` and, where the bundle knows its distribution, ``percentile`` (0 to 100); or ``topic`` and
+            ``topic_confidence``; then ``share_read`` (of the characters of the whole text) if documents are cut.
+        """
+        found = self.outputs(texts)
+        columns: list[pl.Series] = []
+        if self.bundle.task == "score":
+            scores = self.bundle.calibrate(found[:, 0])
+            columns.append(pl.Series("score", scores))
+            if self.bundle.percentiles:
+                columns.append(pl.Series("percentile", percentile_of(scores, self.bundle.percentiles)))
+        else:
+            columns += self._topics(found[:, : len(self.bundle.labels)])
+        if self.bundle.reads_a_share:
+            sizes = texts.str.len_chars().fill_null(1).clip(1).to_numpy()
+            kept = np.minimum(1.0, self.bundle.preparation.max_chars / sizes)
+            columns.append(pl.Series("share_read", (found[:, -1] * kept).astype(np.float32)))
+        return pl.DataFrame([column.fill_nan(None) if column.dtype.is_float() else column for column in columns])
+
+    def _topics(self, probabilities: npt.NDArray[np.float64]) -> list[pl.Series]:
+        known = np.asarray(~np.isnan(probabilities).any(axis=1))
+        best = np.where(known[:, None], probabilities, 0.0).argmax(1)
+        names = [self.bundle.labels[place] if there else None for place, there in zip(best, known, strict=True)]
+        confidence = probabilities[np.arange(len(best)), best].astype(np.float32)
+        return [pl.Series("topic", names, dtype=pl.String), pl.Series("topic_confidence", confidence)]
+
+
+def percentile_of(scores: npt.NDArray[np.float32], percentiles: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """Return the percentile, 0 to 100, of scores in a distribution known at evenly spaced percentiles."""
+    levels, places, counts = np.unique(np.asarray(percentiles, dtype=np.float32), return_index=True, return_counts=True)
+    middle = (places + (counts - 1) / 2) * 100 / (len(percentiles) - 1)
+    return np.asarray(np.where(np.isnan(scores), np.nan, np.interp(scores, levels, middle)), dtype=np.float32)
 
 
 def bundle_folder(model: str) -> Path:
@@ -130,40 +184,80 @@ def bundle_folder(model: str) -> Path:
     )
 
 
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+@cache
 def read_bundle(folder: Path) -> Bundle:
-    """Read ``bundle.json`` and check the weights' hash.
+    """Read ``bundle.json`` and check the hashes of its files; once a process.
 
     Raises:
-        FineeduError: damaged, or the weights are not the ones it was made with.
+        FineeduError: damaged, or a file is not the one it was made with.
     """
     try:
         bundle = Bundle.model_validate_json((folder / "bundle.json").read_bytes())
-        found = sha256((folder / bundle.weights).read_bytes()).hexdigest()
+        hashes = {bundle.weights: bundle.weights_sha256, **bundle.files}
+        found = {name: hash_file(folder / name) for name in hashes}
     except (OSError, ValidationError) as error:
         raise FineeduError(f"model bundle {folder}: {str(error).splitlines()[0]}") from error
-    if found != bundle.weights_sha256:
-        raise FineeduError(
-            f"model bundle {folder}: {bundle.weights} is not the file that the bundle was made with "
-            f"(sha256 {found[:12]}…)"
-        )
+    for name, expected in hashes.items():
+        if found[name] != expected:
+            raise FineeduError(
+                f"model bundle {folder}: {name} is not the file that the bundle was made with "
+                f"(sha256 {found[name][:12]}…)"
+            )
     return bundle
 
 
 @cache
-def load_bundle(folder: Path) -> Model:
+def load_bundle(folder: Path, backend: str | None = None) -> Model:
     """Load a bundle and score its golden inputs; one copy a process.
+
+    Args:
+        folder: of the bundle.
+        backend: ``torch`` to run an encoder by torch, on a GPU where there is one.
 
     Raises:
         FineeduError: the weights' hash or a golden score differs: preparation, library and weights do not fit.
     """
     bundle = read_bundle(folder)
-    model = Model(bundle, load_weights(folder / bundle.weights))
-    scores = model.score(pl.Series([golden.text for golden in bundle.golden]))
-    for golden, score in zip(bundle.golden, scores, strict=True):
-        if not abs(float(score) - golden.score) <= GOLDEN_TOLERANCE:
+    kind = family_class(bundle.family)
+    model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
+    least = OTHER_BACKEND_TOLERANCE if backend else 0.0
+    check_golden(model, folder, max(least, GOLDEN_TOLERANCE.get(bundle.family, DEFAULT_TOLERANCE)))
+    return model
+
+
+def check_golden(model: Model, folder: Path, tolerance: float) -> None:
+    """Score a model's golden inputs.
+
+    Args:
+        model: loaded.
+        folder: that it came from.
+        tolerance: how far a score may be off; topics must be the same.
+
+    Raises:
+        FineeduError: one differs.
+    """
+    bundle = model.bundle
+    for golden, found in zip(bundle.golden, golden_scores(model), strict=True):
+        if not abs(found.score - golden.score) <= tolerance or found.topic != golden.topic:
             raise FineeduError(
-                f"model bundle {folder}: golden input {golden.text[:40]!r} scores {score:.4f}, "
+                f"model bundle {folder}: golden input {golden.text[:40]!r} scores {found.score:.4f}, "
                 f"expected {golden.score:.4f}: "
                 "the library or the text preparation is not the one it was made with"
             )
-    return model
+
+
+def golden_scores(model: Model, texts: tuple[str, ...] | None = None) -> list[Golden]:
+    """Score golden inputs: those given, or those of the bundle."""
+    texts = texts or tuple(golden.text for golden in model.bundle.golden)
+    found = model.measure(pl.Series(texts))
+    scores = found["score" if model.bundle.task == "score" else "topic_confidence"]
+    topics = found["topic"] if model.bundle.task == "topic" else pl.Series([None] * len(texts))
+    return [
+        Golden(text=text, score=round(float("nan") if score is None else score, 5), topic=topic)
+        for text, score, topic in zip(texts, scores, topics, strict=True)
+    ]

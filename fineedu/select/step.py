@@ -11,7 +11,9 @@ from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
 from fineedu.job import Job
-from fineedu.select.decide import decide
+from fineedu.select.choose import Selector, no_caps
+from fineedu.select.cuts import Cuts
+from fineedu.select.decide import decide, load_selection
 from fineedu.select.rules import Rules
 from fineedu.select.write import CorpusFile, write_corpus_file
 from fineedu.store import Shard, fingerprint, is_made, read_facts
@@ -32,12 +34,13 @@ class DecideShards(PipelineStep):  # type: ignore[misc]
     def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
         """Yield each shard that comes in, once it is decided on."""
         job = self.job
-        rules = Rules(job.recipe.select.rules, self.schema)
+        selector = Selector(job.recipe.select, self.schema)
+        found = load_selection(job.store.run(job.run_id)) if selector.passes else (Cuts(), no_caps())
         mark = fingerprint([job.recipe.select.model_dump(), dict(job.marks)])
         for shard in data:
             if not is_made(job.store.decisions(job.run_id, shard), mark):
                 with self.track_time("shard"):
-                    decide(job.store, job.run_id, shard, rules, self.owners, mark)
+                    decide(job.store, job.run_id, shard, selector, found, self.owners, mark)
             documents, chosen = (
                 read_facts(path) for path in (job.store.documents(shard), job.store.decisions(job.run_id, shard))
             )

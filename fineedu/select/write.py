@@ -15,6 +15,9 @@ from fineedu.recipe import WriteConfig
 from fineedu.select.decide import joined_batches
 from fineedu.store import Shard, Store, TableWriter, atomic_open, read_batches
 
+#: column of the corpus that says how often a document counts; told by the selection, and no signal
+REPEAT = "repeat"
+
 
 @dataclass(frozen=True, slots=True)
 class CorpusFile:
@@ -61,11 +64,13 @@ def plan_corpus(store: Store, run_id: str, shards: Sequence[Shard], config: Writ
 def _kept(
     store: Store, run_id: str, file: CorpusFile, owners: Mapping[str, str], columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
+    repeat = [REPEAT] if REPEAT in columns else []
+    stored = [column for column in columns if column != REPEAT]
     for shard, start, stop in file.parts:
         seen = 0
-        decisions = read_batches(store.decisions(run_id, shard), ["keep"])
-        for batch, decision in zip(joined_batches(store, shard, owners, columns), decisions, strict=True):
-            chosen = batch.filter(decision["keep"])
+        decisions = read_batches(store.decisions(run_id, shard), ["keep", *repeat])
+        for batch, decision in zip(joined_batches(store, shard, owners, stored), decisions, strict=True):
+            chosen = batch.with_columns(decision.select(repeat)).filter(decision["keep"])
             low, high = max(start - seen, 0), min(stop - seen, chosen.height)
             seen += chosen.height
             if low < high:
@@ -88,7 +93,8 @@ def write_corpus_file(
     batches = _kept(store, run_id, file, owners, config.columns)
     with atomic_open(file.path) as stream:
         if config.format == "parquet":
-            writer = TableWriter(stream, {column: schema[column] for column in config.columns})
+            known = {**schema, REPEAT: pl.UInt16()}
+            writer = TableWriter(stream, {column: known[column] for column in config.columns})
             for batch in batches:
                 writer.write(batch)
             writer.close({"run": run_id})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import polars as pl
+
+from fineedu.errors import FineeduError
 
 
 class SignalFamily(ABC):
@@ -21,7 +23,7 @@ class SignalFamily(ABC):
     name: ClassVar[str]
     #: raised whenever the same input would give other values
     version: ClassVar[int] = 1
-    #: documents columns that ``compute`` reads
+    #: columns that ``compute`` reads: of documents, or of families that stand before this one
     inputs: ClassVar[tuple[str, ...]] = ("text",)
 
     @property
@@ -33,6 +35,32 @@ class SignalFamily(ABC):
     def fingerprint(self) -> dict[str, Any]:
         """What the values depend on, JSON-ready: code version, parameters, model hash."""
         return {"family": self.name, "version": self.version}
+
+    def check(self, schema: Mapping[str, pl.DataType]) -> None:
+        """Check against the columns that there are before anything runs.
+
+        Args:
+            schema: columns of documents and of the families that stand before this one.
+
+        Raises:
+            FineeduError: an input is missing, or of a type that it cannot be.
+        """
+        for column in self.inputs:
+            if column not in schema:
+                raise FineeduError(
+                    f"signal family {self.name!r} reads {column!r}, which no document has and no family before it gives"
+                )
+
+    def check_pool(self, batches: Callable[[Sequence[str]], Iterator[pl.DataFrame]]) -> list[str]:
+        """Look at all documents of a run once they are measured, and return warnings.
+
+        Args:
+            batches: gives the documents' and signals' columns asked for.
+
+        Raises:
+            FineeduError: the run must not go on.
+        """
+        return []
 
     @abstractmethod
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:

@@ -34,9 +34,7 @@ class EduSignals(SignalFamily):
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Return what the values depend on: the weights, the preparation and the calibration."""
-        bundle = read_bundle(self._folder)
-        parts = bundle.model_dump(mode="json", include={"name", "weights_sha256", "preparation", "values", "knots"})
-        return super().fingerprint | parts
+        return super().fingerprint | read_bundle(self._folder).fingerprint
 
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Score a batch."""

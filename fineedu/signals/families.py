@@ -8,14 +8,18 @@ from typing import Any
 
 from fineedu.errors import FineeduError
 from fineedu.signals.base import SignalFamily
+from fineedu.store import fingerprint
 
 #: name in recipes to the class; imported when asked for, so that a family's libraries load only where it is used
 FAMILIES = {
     "heuristics": "fineedu.signals.heuristics:HeuristicSignals",
     "url": "fineedu.signals.url:UrlSignals",
     "edu": "fineedu.signals.edu:EduSignals",
+    "classifier": "fineedu.signals.classifier:ClassifierSignals",
+    "topic": "fineedu.signals.classifier:TopicSignals",
     "phrases": "fineedu.signals.phrases:PhraseSignals",
     "exact": "fineedu.signals.exact:ExactSignals",
+    "ensemble": "fineedu.ensemble.family:EnsembleSignals",
 }
 
 
@@ -62,3 +66,14 @@ def signal_columns(families: Sequence[SignalFamily]) -> dict[str, str]:
                 raise FineeduError(f"signal families {owners[column]!r} and {family.name!r} both give {column!r}")
             owners[column] = family.name
     return owners
+
+
+def made_by(families: Sequence[SignalFamily]) -> dict[str, dict[str, Any]]:
+    """Return family name to everything its values depend on, the making of the families it reads included."""
+    owners = signal_columns(families)
+    made: dict[str, dict[str, Any]] = {}
+    for family in families:
+        read = {owners[column] for column in family.inputs if column in owners} - {family.name}
+        marks = {name: fingerprint(made[name]) for name in sorted(read) if name in made}
+        made[family.name] = family.fingerprint | ({"reads": marks} if marks else {})
+    return made

@@ -33,16 +33,24 @@ def write_signals(
     targets: Mapping[str, Path],
     families: Sequence[SignalFamily],
     marks: Mapping[str, str],
+    stored: Mapping[Path, Sequence[str]] | None = None,
 ) -> None:
     """Measure one documents shard.
 
     Args:
         documents: the shard.
         targets: family name to the signals shard to write.
-        families: the families to compute.
+        families: the families to compute; one that reads another's columns stands behind it.
         marks: family name to fingerprint.
+        stored: signals shards that are there already, and the columns of theirs that ``families`` read.
+
+    Raises:
+        FineeduError: a stored signals shard does not belong to the documents.
     """
-    columns = sorted({"id"}.union(*(family.inputs for family in families)))
+    given = {column for family in families for column in family.schema}
+    beside = {path: ["id", *columns] for path, columns in (stored or {}).items()}
+    elsewhere = given.union(*(columns[1:] for columns in beside.values()))
+    columns = sorted({"id"}.union(*(family.inputs for family in families)) - elsewhere)
     with ExitStack() as stack:
         writers = {
             family.name: TableWriter(
@@ -50,8 +58,17 @@ def write_signals(
             )
             for family in families
         }
+        others = {path: read_batches(path, names) for path, names in beside.items()}
         for batch in read_batches(documents, columns):
+            ids = batch["id"]
+            for path, other in others.items():
+                signals = next(other, None)
+                if signals is None or not signals["id"].equals(ids):
+                    raise FineeduError(f"{path} does not belong to {documents}: delete it and run again")
+                batch = batch.hstack(signals.drop("id"))
             for family in families:
-                writers[family.name].write(measure(family, batch).insert_column(0, batch["id"]))
+                found = measure(family, batch)
+                writers[family.name].write(found.clone().insert_column(0, ids))
+                batch = batch.hstack(found)
         for family in families:
             writers[family.name].close({"fingerprint": marks[family.name]})

@@ -102,7 +102,8 @@ def data(tmp_path: Path) -> Path:
             stream.writelines(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "train.yaml").write_text(
         "name: tiny\nlabels: {target: target.jsonl.gz, second: second.jsonl.gz}\nunlabelled: other.jsonl.gz\n"
-        "teacher: {word: 1.0}\nstudent: {dim: 8, epoch: 5, lr: 0.5, minCount: 1, bucket: 1000, step: 0.5}\nfolds: 3\n"
+        "family: fasttext\nteacher: {word: 1.0, character: 0}\nfolds: 3\n"
+        "model: {dim: 8, epoch: 5, lr: 0.5, minCount: 1, bucket: 1000, step: 0.5}\n"
     )
     return tmp_path
 
@@ -113,9 +114,9 @@ def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
         pytest.skip(
             "the installed fasttext can only predict: pip install --force-reinstall --no-deps fasttext-community"
         )
-    from fineedu.classify.train_fasttext import train
+    from fineedu.classify.training import train
 
-    first, second = (train(data / "train.yaml", data, None, data / name) for name in "ab")
+    first, second = (train(data / "train.yaml", data, data / name) for name in "ab")
     assert first.weights_sha256 == second.weights_sha256
     assert (data / "a" / "bundle.json").read_bytes() == (data / "b" / "bundle.json").read_bytes()
     assert first.metrics["cross_validated"]["spearman"]["value"] > 0.5
@@ -128,7 +129,7 @@ def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
 def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import fasttext
 
-    from fineedu.classify.train_fasttext import require_training
+    from fineedu.classify.fasttext import require_training
 
     monkeypatch.delattr(fasttext, "train_supervised", raising=False)
     with pytest.raises(FineeduError, match="fasttext-community"):

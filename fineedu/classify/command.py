@@ -1,0 +1,39 @@
+"""``fineedu train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = (
+    "Examples:\n\n"
+    "[dim]fineedu train models/edu-minilm/train.yaml --data data --output my-model[/]\n\n"
+    "Then score with it in any recipe: [dim]signals: [{classifier: {model: my-model, prefix: mine}}][/]"
+)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Training recipe, e.g. models/edu-minilm/train.yaml.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Folder that the recipe's paths start from.")] = Path(),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the bundle; default: the recipe's own.")
+    ] = None,
+) -> None:
+    """Train a classifier: cross-validate it, fit it on everything, calibrate it, write a bundle with its card."""
+    from rich.console import Console
+
+    from fineedu.classify.training import train as train_bundle
+
+    err, out = Console(stderr=True), Console()
+    folder = output or recipe.parent
+    bundle = train_bundle(recipe, data, folder, lambda line: err.print(line, highlight=False, markup=False))
+    measured = bundle.metrics["cross_validated"]
+    names = ("spearman", "quadratic_kappa", "auc_3") if bundle.task == "score" else ("accuracy", "macro_f1")
+    told = {name.replace("_", " "): measured[name] for name in names if measured[name]["low"] is not None}
+    figures = ", ".join(
+        f"{name} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" for name, found in told.items()
+    )
+    out.print(f"cross-validated over {measured['n']:,} documents: {figures}", highlight=False, markup=False)
+    out.print(f"bundle and card: {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,254 @@
+"""Train a bundle from a recipe: read, cross-validate, fit on everything, calibrate, write.
+
+Everything that learns from labels (the teacher, the mapping of scales, the model, its calibration) is fitted anew
+inside each fold of the cross-validation that the card reports. Near-duplicates stay in one fold. The same recipe and
+data give the same bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import ValidationError
+
+from fineedu.classify.bundle import Bundle, Golden, Model, golden_scores, hash_file
+from fineedu.classify.calibration import fit_knots, percentile_sketch
+from fineedu.classify.card import GOLDEN_TEXTS, write_card
+from fineedu.classify.family import Array, Classifier, Targets, family_class
+from fineedu.classify.labels import Labels, read_labels, read_topics, read_unlabelled
+from fineedu.classify.recipe import TrainingRecipe, describe_error, read_recipe
+from fineedu.classify.teacher import Teacher
+from fineedu.errors import FineeduError
+
+Rows = npt.NDArray[np.int64]
+Say = Callable[[str], None]
+#: unlabelled documents that percentiles are estimated on; 4,000 put every percentile within 0.8 of a point
+SKETCHED = 4000
+PACKAGES = ("fasttext-community", "scikit-learn", "onnxruntime", "tokenizers", "torch", "transformers")
+
+
+@dataclass
+class Material:
+    """Documents that have been read: the labelled ones first, then the others."""
+
+    labels: Labels
+    lines: pl.Series
+    found: Any
+    #: vectors for the teacher's embedding part, or None
+    vectors: Array | None
+    folds: Rows
+
+    @property
+    def others(self) -> Rows:
+        """Rows of the documents without labels."""
+        return np.arange(len(self.labels.ids), len(self.lines))
+
+
+def train(recipe_path: Path, data: Path, output: Path, say: Say = lambda _: None) -> Bundle:
+    """Train, evaluate and write a bundle with its card.
+
+    Args:
+        recipe_path: ``train.yaml``.
+        data: folder that the recipe's paths start from.
+        output: folder of the bundle.
+        say: told what is going on.
+
+    Raises:
+        FineeduError: bad recipe, missing data, or a package that is not installed.
+    """
+    recipe = read_recipe(recipe_path)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        fit = _fit_topics if recipe.topics else _fit_scores
+        classifier, parts = fit(recipe, data, Path(work), say)
+        names = classifier.save(output)
+    files = {name: hash_file(output / name) for name in names}
+    draft = Bundle(
+        name=recipe.name,
+        family=recipe.family,
+        weights=names[0],
+        weights_sha256=files.pop(names[0]),
+        files=files,
+        preparation=recipe.preparation,
+        settings=classifier.settings(),
+        golden=(Golden(text="-", score=0.0),),
+        **parts,
+    )
+    # Scored by what was written, not by what is in memory: rounding on the way would show.
+    model = Model(draft, family_class(draft.family).load(output, draft))
+    bundle = draft.model_copy(update={"golden": tuple(golden_scores(model, GOLDEN_TEXTS))})
+    text = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (output / "bundle.json").write_text(text + "\n", encoding="utf-8")
+    write_card(output / "card.md", bundle, sum((output / name).stat().st_size for name in names))
+    return bundle
+
+
+def _make(recipe: TrainingRecipe, outputs: tuple[str, ...], work: Path, lessons: Any) -> Classifier:
+    try:
+        return family_class(recipe.family).make(
+            recipe.model, outputs=outputs, seed=recipe.seed, work=work, lessons=lessons
+        )
+    except ValidationError as error:
+        raise FineeduError(f"training recipe {recipe.name}: model.{describe_error(error)}") from error
+
+
+def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
+    assert recipe.labels is not None
+    second = data / recipe.labels.second if recipe.labels.second else None
+    labels = read_labels(data / recipe.labels.target, second)
+    rows = read_unlabelled(data / recipe.unlabelled, labels) if recipe.unlabelled else []
+    say(f"{len(labels.ids):,} labelled and {len(rows):,} other documents")
+    classifier = _make(recipe, ("score",), work, rows)
+    material = _read(recipe, classifier, labels, [row["text"] for row in rows], say)
+    raw, calibrated = _cross_validate(recipe, classifier, material, say)
+    _fit(recipe, classifier, material, np.arange(len(labels.ids)))
+    known = ~np.isnan(labels.target)
+    knots = fit_knots(raw[known], labels.target[known], recipe.calibration)
+    sketched = np.random.default_rng(recipe.seed).permutation(material.others)[:SKETCHED]
+    scores = classifier.score_read(classifier.take(material.found, sketched))[:, 0] if len(sketched) else np.zeros(0)
+    return classifier, {
+        "knots": knots,
+        "percentiles": percentile_sketch(np.interp(scores, *np.array(knots).T)) if len(scores) else (),
+        "training": _describe(recipe, data, labels, len(rows), len(sketched)),
+        "metrics": _report(material, calibrated),
+    }
+
+
+def _read(recipe: TrainingRecipe, classifier: Classifier, labels: Labels, others: list[str], say: Say) -> Material:
+    from fineedu.evaluate.leakage import assign_folds, group_names
+
+    # What neither a teacher scores nor percentiles need is not read.
+    if not recipe.teacher:
+        places = np.sort(np.random.default_rng(recipe.seed).permutation(len(others))[:SKETCHED])
+        others = [others[place] for place in places]
+    texts = pl.Series([*labels.texts, *others], dtype=pl.String)
+    lines = recipe.preparation.apply(texts)
+    say(f"reading {len(lines):,} documents")
+    vectors = None
+    if recipe.teacher and recipe.teacher.embedding:
+        from fineedu.classify.bundle import bundle_folder, load_bundle
+
+        encoder = load_bundle(bundle_folder(recipe.teacher.encoder))
+        vectors = encoder.classifier.read(encoder.bundle.preparation.apply(texts)).mean()
+    folds = assign_folds(group_names(labels.ids, pl.Series(labels.texts)), recipe.folds, recipe.seed)
+    return Material(labels, lines, classifier.read(lines), vectors, folds)
+
+
+def _fit(recipe: TrainingRecipe, classifier: Classifier, material: Material, rows: Rows) -> None:
+    """Fit on some of the labelled documents, and on the others as a teacher scores them that saw only those."""
+    assert recipe.labels is not None
+    scores, weights = material.labels.on_target_scale(rows.tolist(), recipe.labels.second_weight)
+    teacher = recipe.teacher
+    if teacher:
+        shares = {"word": teacher.word, "character": teacher.character, "embedding": teacher.embedding}
+        lines, others = material.lines[rows].to_list(), material.lines[material.others].to_list()
+        vectors = material.vectors
+        seen, unseen = (None, None) if vectors is None else (vectors[rows], vectors[material.others])
+        taught = Teacher(shares).fit(lines, seen, scores, weights).predict(others, unseen)
+        there = ~np.isnan(taught)
+        rows = np.r_[rows, material.others[there]]
+        weights = np.r_[np.full(len(scores), float(teacher.copies)), np.ones(there.sum())]
+        scores = np.r_[scores, taught[there]]
+    classifier.fit_read(classifier.take(material.found, rows), Targets(scores[:, None], weights))
+
+
+def _cross_validate(
+    recipe: TrainingRecipe, classifier: Classifier, material: Material, say: Say
+) -> tuple[Array, Array]:
+    """Return held-out predictions of every labelled document: raw, and calibrated by the other folds' ones."""
+    labels, folds = material.labels, material.folds
+    raw, calibrated = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
+    for fold in range(recipe.folds):
+        _fit(recipe, classifier, material, np.flatnonzero(folds != fold))
+        test = np.flatnonzero(folds == fold)
+        raw[test] = classifier.score_read(classifier.take(material.found, test))[:, 0]
+        say(f"fold {fold + 1} of {recipe.folds}")
+    known = ~np.isnan(labels.target) & ~np.isnan(raw)
+    for fold in range(recipe.folds):
+        others = known & (folds != fold)
+        at, score = np.array(fit_knots(raw[others], labels.target[others], recipe.calibration)).T
+        calibrated[folds == fold] = np.interp(raw[folds == fold], at, score)
+    return raw, calibrated
+
+
+def _report(material: Material, calibrated: Array) -> dict[str, Any]:
+    """Return the figures of the card: the model, trivial baselines, and how far two annotators agree."""
+    from fineedu.evaluate.baselines import baselines
+    from fineedu.evaluate.measures import measure
+
+    labels = material.labels
+    known = ~np.isnan(labels.target)
+    truth = labels.target[known]
+    lengths = np.array([len(text) for text in labels.texts])[known]
+    trivial = baselines(truth, lengths, material.folds[known])
+    metrics: dict[str, Any] = {"cross_validated": measure(truth, calibrated[known]).as_json()}
+    metrics["baselines"] = {name: measure(truth, score).as_json() for name, score in trivial.items()}
+    both = known & ~np.isnan(labels.second)
+    if both.sum() >= 10:
+        pairs = pl.DataFrame({"a": labels.target[both], "b": labels.second[both]})
+        agreement = float(pairs.select(pl.corr("a", "b", method="spearman")).item())
+        metrics["second_annotator"] = {"n": int(both.sum()), "spearman": round(agreement, 4)}
+    return metrics
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _describe(recipe: TrainingRecipe, data: Path, labels: Labels, unlabelled: int, sketched: int) -> dict[str, Any]:
+    return {
+        "labelled": len(labels.ids),
+        "target_labels": int((~np.isnan(labels.target)).sum()),
+        "second_labels": int((~np.isnan(labels.second)).sum()),
+        "unlabelled": unlabelled,
+        "percentiles_of": sketched,
+        "files": labels.files,
+        "unlabelled_files": {Path(name).name: hash_file(data / name) for name in [recipe.unlabelled] if name},
+        "recipe": recipe.model_dump(mode="json"),
+        "packages": _versions(),
+    }
+
+
+def _fit_topics(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
+    from fineedu.classify.topics import measure_topics
+    from fineedu.evaluate.leakage import assign_folds, group_names
+
+    assert recipe.topics is not None
+    topics = read_topics(data, recipe.topics)
+    classifier = _make(recipe, topics.names, work, None)
+    texts = pl.Series(topics.texts, dtype=pl.String)
+    say(f"reading {len(texts):,} documents with {len(topics.names)} topics")
+    found = classifier.read(recipe.preparation.apply(texts))
+    values = np.eye(len(topics.names))[topics.numbers]
+    targets = Targets(values, np.ones(len(texts)))
+    folds = assign_folds(group_names(topics.ids, texts), recipe.folds, recipe.seed)
+    out = np.full(values.shape, np.nan)
+    for fold in range(recipe.folds):
+        rows, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        classifier.fit_read(classifier.take(found, rows), targets.rows(rows))
+        out[test] = classifier.score_read(classifier.take(found, test))[:, : len(topics.names)]
+        say(f"fold {fold + 1} of {recipe.folds}")
+    classifier.fit_read(found, targets)
+    training = {
+        "labelled": len(topics.ids),
+        "files": topics.files,
+        "recipe": recipe.model_dump(mode="json"),
+        "packages": _versions(),
+    }
+    metrics = {"cross_validated": measure_topics(topics, out)}
+    return classifier, {"task": "topic", "labels": topics.names, "training": training, "metrics": metrics}

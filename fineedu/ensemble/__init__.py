@@ -1,0 +1,1 @@
+"""Several scores to one: percentiles, buckets, votes, learned combinations and cascades."""
