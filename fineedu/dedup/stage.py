@@ -196,9 +196,12 @@ def _groups(folder: KeyFolder, shards: Sequence[Shard]) -> dict[str, list[tuple[
     here = {folder.path(shard): shard for shard in shards}
     files = [(path, shard, True) for path, shard in here.items()]
     if folder.config.index:
+        # Run again, a dump is compared with what was there the first time: else it and a later one would each lose
+        # its copies to the other.
+        notes = [read_facts(kept_path(path)) for path in here if kept_path(path).exists()]
         for path in key_files(folder.root / "keys"):
-            if path not in here:
-                shard = Shard(path.parent.name.removeprefix("dump="), int(path.stem))
+            shard = Shard(path.parent.name.removeprefix("dump="), int(path.stem))
+            if path not in here and (not notes or str(shard) in notes[0]["seen"]):
                 files.append((path, shard, False))
     files.sort(key=lambda file: file[1])
     if folder.config.scope != "dump":
@@ -241,19 +244,20 @@ def deduplicate(
         parts = lay_out(files)
         outcome = _cluster(store, parts, config, owners, mark, name)
         if config.index:
-            _remember(store, [part for part in parts if part.here])
+            _remember(store, parts)
         write_json(done, {"fingerprint": mark, **_as_json(outcome)})
     return list(groups)
 
 
 def _remember(store: Store, parts: Sequence[Part]) -> None:
-    """Note in a shared index which documents stay, for dumps to come."""
-    for part in parts:
+    """Note in a shared index which documents stay, for dumps to come, and what they were compared with."""
+    seen = [str(part.shard) for part in parts if not part.here]
+    for part in (part for part in parts if part.here):
         with atomic_open(kept_path(part.path)) as stream:
             writer = TableWriter(stream, {"keep": pl.Boolean()})
             for batch in read_batches(store.signals(FAMILY, part.shard), ["dup_keep"]):
                 writer.write(batch.rename({"dup_keep": "keep"}))
-            writer.close({"shard": str(part.shard)})
+            writer.close({"shard": str(part.shard), "seen": seen})
 
 
 def _is_current(path: Path, mark: str) -> bool:

@@ -204,6 +204,10 @@ def test_dump_by_dump_with_a_shared_index(tmp_path: Path) -> None:
         for row in found.filter(~pl.col("dup_keep")).iter_rows(named=True):
             assert row["dup_of"] in kept | set(found.filter("dup_keep")["id"])
         kept |= set(found.filter("dup_keep")["id"])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    for dump in "ABC":  # run again, an earlier dump does not lose to a later one
+        dedup_store(tmp_path / dump, config, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
     whole = make_store(tmp_path / "whole", frame)
     dedup_store(tmp_path / "whole", DedupConfig(scope="global"), workers=1)
     assert len(kept) == signals(whole)["dup_keep"].sum()
