@@ -76,6 +76,8 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/heuristics.py
 	$(RUN)python benchmarks/extract.py
 	$(RUN)python benchmarks/pipeline.py
+	$(RUN)python benchmarks/dedup.py
+	$(RUN)python benchmarks/dedup.py --growth 1 3
 	$(RUN)python benchmarks/annotate.py
 	$(RUN)python benchmarks/selection.py
 

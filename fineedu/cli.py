@@ -18,6 +18,7 @@ from fineedu.annotate import command as annotate_command
 from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
 from fineedu.classify import command as training
+from fineedu.dedup.command import dedup
 from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
@@ -269,6 +270,7 @@ app.command(epilog=sampling_command.EPILOG)(sampling_command.sample)
 app.command(epilog=human_command.EPILOG)(human_command.label)
 app.command(epilog="Example: [dim]fineedu agree llama.parquet panel.jsonl.gz --by length --json out.json[/]")(agree)
 app.command(epilog="Example: [dim]fineedu aggregate votes.parquet --method dawid-skene -o labels.parquet[/]")(aggregate)
+app.command(epilog="Example: [dim]fineedu dedup -o out --keep newest --verify 0.7[/]")(dedup)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -98,6 +98,53 @@ class CapConfig(_Strict):
     documents: int = Field(ge=1, description="documents of a group to keep: the best, or any where there is no score")
 
 
+class VerifyConfig(_Strict):
+    """Comparing every document that would go with the one that stays, shingle by shingle."""
+
+    measure: Literal["jaccard", "containment"] = Field(
+        "jaccard", description="jaccard: shared shingles over all of both; containment: over those of the one that goes"
+    )
+    at_least: float = Field(0.7, gt=0, le=1, description="a document less alike than this leaves the cluster")
+
+
+class LinesConfig(_Strict):
+    """Lines that stand in many documents; the outcome is the signals ``repeated_*``."""
+
+    unit: Literal["line", "paragraph"] = Field("line", description="paragraph: between empty lines")
+    documents: int = Field(6, ge=2, description="a line in so many documents of the scope is a repeated one")
+    characters: int = Field(10, ge=1, description="shorter lines are never counted as repeated")
+
+
+class DedupConfig(_Strict):
+    """Which documents count as copies of one, and which of them stays; the outcome is the signals ``dup_*``."""
+
+    by: list[Literal["minhash", "exact", "url"]] = Field(
+        ["minhash", "exact"],
+        min_length=1,
+        description="minhash: alike; exact: same text but for case and space; url: same canonical address",
+    )
+    shingle: Literal["word", "character"] = Field("word", description="what n-grams are of; NeMo: character")
+    n: int = Field(5, ge=1, le=100, description="words or characters of an n-gram; NeMo: 24")
+    bands: int = Field(14, ge=1, le=1024, description="bands of a signature; NeMo: 20")
+    rows: int = Field(8, ge=1, le=1024, description="hashes of a band; NeMo: 13")
+    seed: int = Field(1, ge=0, description="of the hash functions")
+    scope: Literal["dump", "language", "global"] = Field(
+        "dump", description="what is compared: documents of one dump (FineWeb), of one language (FineWeb-2), all"
+    )
+    keep: Literal["best", "newest", "longest", "first"] = Field(
+        "longest", description="who stays: highest score, latest date, most text, earliest date"
+    )
+    score: str = Field("edu_score", description="signal that keep: best goes by")
+    lines: LinesConfig | None = Field(None, description="measure lines that many documents share")
+    verify: VerifyConfig | None = Field(None, description="compare texts before a document counts as a copy")
+    index: str | None = Field(None, description="folder of an index that several stores share; default in the store")
+    memory_mb: int = Field(4000, ge=100, description="memory that clustering may take, MB")
+    max_host_loss: float | None = Field(
+        None, gt=0, le=1, description="stop before selection when a host would lose more than this share"
+    )
+    host_documents: int = Field(20, ge=1, description="hosts with fewer documents cannot stop a run")
+
+
 class SelectConfig(_Strict):
     """Which documents the corpus holds: rules first, then cap, top, mixture and budget, in this order."""
 
@@ -171,6 +218,7 @@ class Recipe(_Strict):
     description: str = ""
     extract: ExtractConfig = ExtractConfig()
     signals: list[SignalEntry] = Field(default_factory=list, description="signal families, in order, with settings")
+    dedup: DedupConfig | None = Field(None, description="find copies, between signals and selection")
     select: SelectConfig = SelectConfig()
     write: WriteConfig = WriteConfig()
     report: ReportConfig = ReportConfig()
@@ -304,6 +352,7 @@ def _suggest(location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
         found = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
         model = found.annotation if found is not None else None
+        model = next((part for part in get_args(model) if isinstance(part, type)), model)  # of "Block | None"
     if isinstance(model, type) and issubclass(model, BaseModel):
         return f"; known are {', '.join(model.model_fields)}"
     return ""

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 import fineedu
+from fineedu.columns import recipe_columns
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
@@ -32,7 +33,7 @@ from fineedu.select.step import DecideShards, WriteCorpus
 from fineedu.select.write import REPEAT, CorpusFile, plan_corpus
 from fineedu.signals.base import SignalFamily
 from fineedu.signals.families import made_by as signals_made_by
-from fineedu.signals.families import make_family, parse_entry, signal_columns
+from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
 from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
 
@@ -131,13 +132,19 @@ def plan_run(
         else load_recipe(recipe, [*overrides])
     )
     families = _families(source)
-    owners = signal_columns(families)
-    schema = DOCUMENT_SCHEMA | {column: dtype for family in families for column, dtype in family.schema.items()}
+    schema, owners = recipe_columns(source.recipe, families)
     _check_selection(source, schema)
     base = os.environ.get("FINEEDU_COMMON_CRAWL", COMMON_CRAWL)
     shards = resolve_inputs(inputs, dump, limit_files, source.recipe.extract.split_mb, base)
     made_by = {"documents": documents_made_by(source.recipe.extract)}
     made_by |= signals_made_by(families)
+    if source.recipe.dedup is not None:
+        from fineedu.dedup.run import families_made_by
+
+        try:
+            made_by |= families_made_by(source.recipe.dedup, made_by, owners)
+        except FineeduError as error:
+            raise source.error(("dedup", "score"), str(error)) from error
     marks = {name: fingerprint(made) for name, made in made_by.items()}
     sources = {str(shard): place.as_json() for shard, place in shards.items()}
     run_id = f"{source.recipe.name}-{fingerprint([source.recipe.hash, sources, marks])[:8]}"
@@ -243,11 +250,15 @@ def execute(
 
 
 def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: EngineName) -> None:
-    """Make documents, signals and decisions of every shard."""
+    """Make documents, signals and decisions of every shard; what copies there are is found in between."""
     job = plan.job
     folder = job.store.run(job.run_id)
     measure = [ExtractShards(job), MeasureShards(job, plan.families)]
     selector = Selector(job.recipe.select, plan.schema)
+    if job.recipe.dedup is not None:
+        from fineedu.dedup.run import find_duplicates
+
+        find_duplicates(plan, measure, tasks, workers, engine)
     if selector.passes:  # a threshold of the whole pool must be known before the first document is judged
         run_tasks(measure, tasks, workers, engine, folder / "logs" / "measure")
         save_selection(folder, selector.fit(pool.batches))

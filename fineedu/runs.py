@@ -9,13 +9,13 @@ from typing import Any
 
 import polars as pl
 
+from fineedu.columns import recipe_columns
 from fineedu.errors import FineeduError
-from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.job import Job, Source
 from fineedu.recipe import Recipe
 from fineedu.select.decide import joined_batches
 from fineedu.select.rules import Rules, Verdict
-from fineedu.signals.families import make_family, parse_entry, signal_columns
+from fineedu.signals.families import make_family, parse_entry
 from fineedu.store import Shard, Store, fingerprint, read_batches, read_json
 
 
@@ -59,9 +59,9 @@ def find_run(output: str | Path, run: str | None) -> FinishedRun:
     }
     marks = {name: fingerprint(made) for name, made in manifest["made_by"].items()}
     families = [make_family(*parse_entry(entry)) for entry in recipe.signals]
-    schema = DOCUMENT_SCHEMA | {column: dtype for family in families for column, dtype in family.schema.items()}
+    schema, owners = recipe_columns(recipe, families)
     job = Job(Store(folder.parent.parent), folder.name, recipe, shards, marks)
-    return FinishedRun(job, manifest, schema, signal_columns(families))
+    return FinishedRun(job, manifest, schema, owners)
 
 
 @dataclass(frozen=True, slots=True)

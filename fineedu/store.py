@@ -150,6 +150,8 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pl.Da
                 table = pl.from_arrow(file.read_row_group(group, columns=columns, use_threads=False))
                 assert isinstance(table, pl.DataFrame)
                 yield table
+    except MemoryError:
+        raise  # Arrow's is an ArrowException too, but says nothing of the file
     except (OSError, pa.ArrowException) as error:
         raise FineeduError(f"{path} is damaged ({error}): delete it and run again, it is made anew") from error
 

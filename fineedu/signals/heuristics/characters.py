@@ -101,6 +101,11 @@ def _ranges(spec: str) -> npt.NDArray[np.int64]:
     return np.concatenate(parts)
 
 
+def symbol_points() -> npt.NDArray[np.int64]:
+    """Return the code points of datatrove's ``PUNCTUATION``, ascending."""
+    return _ranges(_SYMBOLS)
+
+
 def _points(characters: str) -> npt.NDArray[np.int64]:
     return np.fromiter(map(ord, characters), np.int64, len(characters))
 

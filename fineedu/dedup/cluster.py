@@ -1,0 +1,213 @@
+"""Keys on disk to clusters, within a limit of memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fineedu.dedup.keys import PARTS, Array, KeyFile
+from fineedu.errors import FineeduError
+from fineedu.store import Shard
+
+Scope = Literal["dump", "language", "global"]
+#: memory of a key while it is sorted: key, row, place in the order, and as much again while a slice is read
+_KEY_BYTES = 32
+#: left to what reads and writes shards and compiles kernels: 110 MB more than at the start were seen
+_RESERVE = 120_000_000
+#: memory of a row: its number and scratch of the same size, and marks
+ROW_BYTES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One key file with its place among all rows."""
+
+    path: Path
+    shard: Shard
+    base: int
+    rows: int
+    #: its documents shard is in the store; else only the index remembers them
+    here: bool
+
+
+@dataclass(slots=True)
+class Clusters:
+    """Which rows belong together.
+
+    Attributes:
+        number: (n,) uint32, a row's cluster, ``linking.ALONE`` where no other row is like it.
+        sizes: (c,) uint32, rows of each cluster, two or more.
+        marks: (n,) uint8, sum of 1 << position of the columns by which a row met another.
+        shared: name of a column to the number of neighbouring rows that share a key of it.
+    """
+
+    number: npt.NDArray[np.uint32]
+    sizes: npt.NDArray[np.uint32]
+    marks: npt.NDArray[np.uint8]
+    shared: dict[str, int]
+
+
+class Memory:
+    """A limit of this process's memory.
+
+    Args:
+        limit_mb: megabytes of resident memory that must not be exceeded.
+    """
+
+    def __init__(self, limit_mb: int) -> None:
+        self.limit = limit_mb * 1_000_000
+        #: bytes that arrays may take: the rest of the limit after what is held now and what the libraries will take
+        self.budget = self.limit - self.used() - _RESERVE
+
+    @staticmethod
+    def used() -> int:
+        """Return the resident memory of this process, bytes."""
+        try:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            return 300_000_000  # not Linux: what the libraries take there
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def need(self, size: int, what: str) -> None:
+        """Make sure that arrays of so many bytes, all there are at a time, fit.
+
+        Raises:
+            FineeduError: they do not; says what limit would do.
+        """
+        if size > self.budget:
+            needed = -(-(self.limit + size - self.budget) // 10_000_000) * 10
+            raise FineeduError(
+                f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}, "
+                "or a narrower scope (dump instead of global)"
+            )
+
+
+def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
+    """Number the rows of key files one after the other.
+
+    Raises:
+        FineeduError: a file is damaged, or there are more rows than 32 bits count.
+    """
+    parts: list[Part] = []
+    base = 0
+    for path, shard, here in paths:
+        rows = KeyFile(path).rows
+        parts.append(Part(path, shard, base, rows, here))
+        base += rows
+    if base >= 1 << 32:
+        raise FineeduError(f"{base:,} documents at once are more than 2**32: take scope dump, one dump a run")
+    return parts
+
+
+def _salt(part: Part, scope: Scope, file: KeyFile, rows: npt.NDArray[np.uint32]) -> Array:
+    """Return what makes keys of different scopes differ."""
+    if scope == "dump":
+        return _hash_names([part.shard.dump])
+    languages = file.section("row/language")
+    return np.asarray(languages[rows])
+
+
+def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
+    import polars as pl
+
+    from fineedu.dedup.shingles import string_keys
+    from fineedu.signals.heuristics.arrow import text_buffer
+
+    buffer = text_buffer(pl.Series(names, dtype=pl.String))
+    found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)
+    return found
+
+
+def key_ranges(parts: Sequence[Part], column: str, memory: Memory, held: int) -> Iterator[tuple[int, int, int]]:
+    """Cut the range of a column's keys so that the keys of a cut fit in memory.
+
+    Args:
+        parts: the key files.
+        column: the column.
+        memory: the limit.
+        held: bytes that other arrays take.
+
+    Yields:
+        Keys of the cut, its first first byte, and the one after its last.
+
+    Raises:
+        FineeduError: the keys that share one first byte do not fit.
+    """
+    totals = np.zeros(PARTS, np.int64)
+    for part in parts:
+        starts: npt.NDArray[np.int64] = KeyFile(part.path).section(f"starts/{column}").astype(np.int64)
+        totals += starts[1:] - starts[:-1]
+    most = max((memory.budget - held) // _KEY_BYTES, 1)
+    start = 0
+    while start < PARTS:
+        stop, count = start + 1, int(totals[start])
+        while stop < PARTS and count + totals[stop] <= most:
+            count += int(totals[stop])
+            stop += 1
+        if count > most:
+            memory.need(held + count * _KEY_BYTES, f"the {count:,} keys that share their first byte")
+        yield count, start, stop
+        start = stop
+
+
+def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], scope: Scope, memory: Memory) -> Clusters:
+    """Find the rows that share a key of any column, directly or by way of others.
+
+    Column by column, range by range of keys: read, sort, join neighbours. The ranges are as wide as memory allows.
+
+    Args:
+        parts: the key files.
+        columns: their columns to go by.
+        bits: each column's bit in ``Clusters.marks``.
+        scope: only rows of one dump, or of one language, are compared; or all.
+        memory: the limit.
+
+    Raises:
+        FineeduError: the limit is too low for the arrays over rows, or a file is damaged.
+    """
+    from fineedu.dedup.linking import join_equal, number_clusters, settle
+
+    total = sum(part.rows for part in parts)
+    memory.need(total * ROW_BYTES + 16_000_000, f"{total:,} documents")
+    parent = np.arange(total, dtype=np.uint32)
+    marks = np.zeros(total, np.uint8)
+    shared: dict[str, int] = {}
+    for column, bit in zip(columns, bits, strict=True):
+        shared[column] = 0
+        for count, start, stop in key_ranges(parts, column, memory, total * ROW_BYTES):
+            keys, rows = gather(parts, column, start, stop, count, scope)
+            order = np.argsort(keys)
+            shared[column] += join_equal(parent, marks, keys, rows, order, np.uint8(1 << bit))
+            del keys, rows, order
+    settle(parent)
+    sizes = number_clusters(parent, np.zeros(total, np.uint32))
+    return Clusters(parent, sizes, marks, shared)
+
+
+def gather(
+    parts: Sequence[Part], column: str, start: int, stop: int, count: int, scope: Scope
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+    """Read the keys of a column whose first byte lies in a range, with their rows among all."""
+    keys, rows = np.empty(count, np.uint64), np.empty(count, np.uint32)
+    at = 0
+    for part in parts:
+        file = KeyFile(part.path)
+        starts = file.section(f"starts/{column}")
+        low, high = int(starts[start]), int(starts[stop])
+        if low == high:
+            continue
+        own = file.section(f"rows/{column}", low, high)
+        here = slice(at, at + high - low)
+        keys[here] = file.section(f"keys/{column}", low, high)
+        if scope != "global":
+            keys[here] ^= _salt(part, scope, file, own)
+        rows[here] = own
+        rows[here] += np.uint32(part.base)
+        at += high - low
+    return keys, rows

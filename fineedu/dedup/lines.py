@@ -1,0 +1,277 @@
+"""Lines or paragraphs that stand in many documents: cookie banners, menus, notices, as a share of each text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from datatrove.pipeline.base import PipelineStep
+
+from fineedu.dedup.cluster import Memory, Part, gather, key_ranges, lay_out
+from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.survivors import sections_of
+from fineedu.errors import FineeduError
+from fineedu.recipe import DedupConfig, LinesConfig
+from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.signals.heuristics.compiled import inner, kernel
+from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts
+
+FAMILY = "lines"
+_VERSION = 1
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_OFFSET = np.uint64(0xD1B54A32D192ED03)
+_MIX = np.uint64(0xFF51AFD7ED558CCD)
+_POINT = np.uint32(0x1FFFFF)
+_SPACE = np.uint32(1 << 23)
+_S32 = np.uint64(32)
+
+SCHEMA: dict[str, pl.DataType] = {"repeated_lines": pl.UInt32(), "repeated_line_share": pl.Float32()}
+
+
+def lines_made_by(config: DedupConfig, documents: dict[str, Any]) -> dict[str, Any]:
+    """Return everything that the signals depend on besides the texts."""
+    assert config.lines is not None
+    settings = config.lines.model_dump(mode="json")
+    return {"code": _VERSION, **settings, "scope": config.scope, "made_from": fingerprint(documents)}
+
+
+@inner
+def _spread(value: Any) -> Any:
+    value = (value ^ (value >> _S32)) * _MIX
+    return value ^ (value >> _S32)
+
+
+@inner
+def _next_line(data: Any, i: int, end: int, table: Any, paragraphs: bool) -> Any:
+    """Read the line at byte ``i``: its key, its characters (lower case, spaces as one), and where the next begins."""
+    value = np.uint64(0)
+    characters = 0
+    waiting = False
+    while i < end:
+        byte = np.uint32(data[i])
+        if byte == 10 and (not paragraphs or i + 1 >= end or data[i + 1] == 10):
+            break
+        point = byte
+        size = 1
+        if byte >= 0xF0:
+            size = 4
+            point = byte & np.uint32(0x07)
+        elif byte >= 0xE0:
+            size = 3
+            point = byte & np.uint32(0x0F)
+        elif byte >= 0xC0:
+            size = 2
+            point = byte & np.uint32(0x1F)
+        for k in range(1, size):
+            point = point << np.uint32(6) | (data[i + k] & np.uint32(0x3F))
+        i += size
+        entry = table[point]
+        if entry & _SPACE:
+            waiting = characters > 0
+            continue
+        if waiting:
+            value = value * _BASE + np.uint64(32) + _OFFSET
+            characters += 1
+            waiting = False
+        value = value * _BASE + np.uint64(entry & _POINT) + _OFFSET
+        characters += 1
+    return _spread(value), characters, i + 1
+
+
+@kernel
+def line_keys(data: Any, offsets: Any, table: Any, paragraphs: bool, least: int) -> Any:
+    """Return the keys of all lines of ``least`` characters or more, once a document, and the documents they are in."""
+    size = 1
+    for d in range(offsets.shape[0] - 1):
+        i = offsets[d]
+        while i < offsets[d + 1]:
+            size += data[i] == 10
+            i += 1
+        size += 1
+    keys = np.empty(size, np.uint64)
+    rows = np.empty(size, np.uint32)
+    count = 0
+    for d in range(offsets.shape[0] - 1):
+        first = count
+        i = offsets[d]
+        while i < offsets[d + 1]:
+            key, characters, i = _next_line(data, i, offsets[d + 1], table, paragraphs)
+            if characters >= least:
+                keys[count] = key
+                count += 1
+        own = np.sort(keys[first:count])
+        count = first
+        for k in range(own.shape[0]):
+            if k == 0 or own[k] != own[k - 1]:
+                keys[count] = own[k]
+                rows[count] = d
+                count += 1
+    return keys[:count], rows[:count]
+
+
+@kernel
+def repeated(data: Any, offsets: Any, table: Any, paragraphs: bool, least: int, salts: Any, frequent: Any) -> Any:
+    """Measure each document's lines against the frequent ones.
+
+    Args:
+        data: (n_bytes,) uint8.
+        offsets: (m + 1,) int64.
+        table: from ``shingles.point_table``.
+        paragraphs: paragraphs instead of lines.
+        least: shorter lines are never repeated.
+        salts: (m,) uint64, what tells scopes apart.
+        frequent: (f,) uint64, ascending.
+
+    Returns:
+        (m, 3) int64: repeated lines, their characters, and characters of all lines.
+    """
+    m = offsets.shape[0] - 1
+    out = np.zeros((m, 3), np.int64)
+    for d in range(m):
+        i = offsets[d]
+        while i < offsets[d + 1]:
+            key, characters, i = _next_line(data, i, offsets[d + 1], table, paragraphs)
+            out[d, 2] += characters
+            if characters < least:
+                continue
+            key ^= salts[d]
+            at = np.searchsorted(frequent, key)
+            if at < frequent.shape[0] and frequent[at] == key:
+                out[d, 0] += 1
+                out[d, 1] += characters
+    return out
+
+
+def _key_path(store: Store, shard: Shard) -> Path:
+    return store.root / "dedup" / "lines" / shard.path.with_suffix(".keys")
+
+
+class ListLines(PipelineStep):  # type: ignore[misc]
+    """Writes the keys of every shard's lines, and hands the shard on."""
+
+    name = "lines"
+    type = "fineedu"
+
+    def __init__(self, store: Store, config: LinesConfig, made_by: dict[str, Any]) -> None:
+        super().__init__()
+        self.store = store
+        self.config = config
+        self.made_by = made_by
+
+    def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
+        """Yield each shard that comes in, once its lines are listed."""
+        from fineedu.dedup.shingles import point_table
+
+        for shard in data:
+            documents, path = self.store.documents(shard), _key_path(self.store, shard)
+            mark = fingerprint([self.made_by, read_facts(documents)["source"]])
+            if not (path.exists() and KeyFile(path).facts["fingerprint"] == mark):
+                keys, rows, ids, languages = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)], [], []
+                seen = 0
+                for batch in read_batches(documents, ["id", "language", "text"]):
+                    buffer = text_buffer(batch["text"])
+                    paragraphs = self.config.unit == "paragraph"
+                    own, at = line_keys(buffer.data, buffer.offsets, point_table(), paragraphs, self.config.characters)
+                    keys.append(own)
+                    rows.append(at + np.uint32(seen))
+                    ids.append(batch["id"])
+                    languages.append(batch["language"])
+                    seen += batch.height
+                whole, places = np.concatenate(keys), np.concatenate(rows)
+                order = np.argsort(whole, kind="stable")
+                empty = pl.Series([], dtype=pl.String)
+                sections = sections_of(*(pl.concat([empty, *part], rechunk=True) for part in (ids, languages)))
+                columns = {"line": KeyColumn(whole[order], places[order])}
+                write_key_file(path, columns, sections, {"fingerprint": mark, "origin": mark})
+            yield shard
+
+
+def frequent_lines(
+    store: Store, shards: Sequence[Shard], config: DedupConfig, memory: Memory
+) -> npt.NDArray[np.uint64]:
+    """Return the keys of lines that stand in so many documents, ascending.
+
+    Raises:
+        FineeduError: memory does not suffice, or a file is damaged.
+    """
+    assert config.lines is not None
+    parts: list[Part] = lay_out([(_key_path(store, shard), shard, True) for shard in shards])
+    found = [np.zeros(0, np.uint64)]
+    held = 0
+    for count, start, stop in key_ranges(parts, "line", memory, 0):
+        keys, _ = gather(parts, "line", start, stop, count, config.scope)
+        keys.sort()
+        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if count else np.zeros(0, np.int64)
+        times = np.diff(ends, prepend=-1)
+        found.append(keys[ends[times >= config.lines.documents]])
+        held += found[-1].nbytes
+        memory.need(2 * held + 32 * count, "the lines that stand in many documents")
+    return np.sort(np.concatenate(found))
+
+
+class MeasureLines(PipelineStep):  # type: ignore[misc]
+    """Writes the signals ``repeated_*`` of every shard that comes in, and hands the shard on."""
+
+    name = "repeated lines"
+    type = "fineedu"
+
+    def __init__(self, store: Store, config: DedupConfig, frequent: Path, mark: str) -> None:
+        super().__init__()
+        self.store = store
+        self.config = config
+        self.frequent = frequent
+        self.mark = mark
+
+    def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
+        """Yield each shard that comes in, once its signals are there."""
+        frequent = np.load(self.frequent, mmap_mode="r")
+        for shard in data:
+            path = self.store.signals(FAMILY, shard)
+            if not (path.exists() and read_facts(path).get("fingerprint") == self.mark):
+                with atomic_open(path) as stream:
+                    writer = TableWriter(stream, {"id": pl.String(), **SCHEMA})
+                    for batch in read_batches(self.store.documents(shard), ["id", "dump", "language", "text"]):
+                        writer.write(measure_lines(batch, self.config, shard, np.asarray(frequent)))
+                    writer.close({"fingerprint": self.mark})
+            yield shard
+
+
+def measure_lines(
+    batch: pl.DataFrame, config: DedupConfig, shard: Shard, frequent: npt.NDArray[np.uint64]
+) -> pl.DataFrame:
+    """Return ``id`` and the signals of a batch; a text without a line has the share null."""
+    from fineedu.dedup.shingles import point_table, string_keys
+
+    assert config.lines is not None
+    if config.scope == "global":
+        salts = np.zeros(batch.height, np.uint64)
+    else:
+        names = batch["language"] if config.scope == "language" else pl.Series([shard.dump] * batch.height)
+        buffer = text_buffer(names)
+        salts = string_keys(buffer.data, buffer.offsets)
+    texts = text_buffer(batch["text"])
+    paragraphs = config.lines.unit == "paragraph"
+    found = repeated(texts.data, texts.offsets, point_table(), paragraphs, config.lines.characters, salts, frequent)
+    whole = found[:, 2]
+    share = np.where(whole > 0, found[:, 1] / np.maximum(whole, 1), np.nan)
+    return pl.DataFrame(
+        {
+            "id": batch["id"],
+            "repeated_lines": found[:, 0].astype(np.uint32),
+            "repeated_line_share": pl.Series(share, dtype=pl.Float32).fill_nan(None),
+        }
+    )
+
+
+def check_lines(config: DedupConfig) -> None:
+    """Refuse what the signals cannot be told by.
+
+    Raises:
+        FineeduError: a shared index holds no lines.
+    """
+    if config.lines is not None and config.index is not None:
+        raise FineeduError("dedup.lines counts the store's own documents: leave out dedup.index, or dedup.lines")

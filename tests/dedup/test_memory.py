@@ -1,0 +1,87 @@
+"""The limit of memory holds, and a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from fineedu.dedup.run import dedup_store
+from fineedu.recipe import DedupConfig
+from tests.archives import tree_digest
+from tests.dedup.stores import documents, make_store, mixed_texts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+CLUSTER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from benchmarks.dedup import cluster
+folder, documents, limit = Path(sys.argv[1]), *map(int, sys.argv[2:])
+cluster(folder, documents, limit)
+"""
+
+
+def clustered(folder: Path, count: int, limit_mb: int) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        CLUSTER.format(root=str(ROOT)),
+        str(folder),
+        str(count),
+        str(limit_mb),
+    ]
+    environment = os.environ | {"POLARS_MAX_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_limit_holds_and_changes_nothing(tmp_path: Path) -> None:
+    from benchmarks.dedup import SHARD, make_shard, shards_of
+    from fineedu.store import Store
+
+    count = 1_200_000
+    for shard in shards_of(count):
+        make_shard(Store(tmp_path), shard, shard.index * SHARD, SHARD)
+    outcomes = []
+    for limit in (4000, 350):
+        done = clustered(tmp_path, count, limit)
+        assert done.returncode == 0, done.stderr[-2000:]
+        seconds, peak, *counts = json.loads(done.stdout.splitlines()[-1])
+        print(f"limit {limit} MB: {seconds:.1f} s, peak {peak:.0f} MB, {counts}")
+        assert peak < limit
+        outcomes.append((counts, tree_digest(tmp_path / "signals")))
+        for path in (tmp_path / "signals").rglob("*.parquet"):
+            path.unlink()
+    assert outcomes[0] == outcomes[1]
+    done = clustered(tmp_path, count, 100)
+    assert done.returncode == 1
+    assert "memory_mb 100 is too little for 1,200,000 documents: it takes " in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
+    frame = documents(mixed_texts(400))
+    make_store(tmp_path / "whole", frame, 20)
+    dedup_store(tmp_path / "whole", DedupConfig(), workers=1)
+    make_store(tmp_path / "killed", frame, 20)
+    command = [sys.executable, "-m", "fineedu", "dedup", "-o", str(tmp_path / "killed"), "--workers", "1"]
+    for seconds in (1.5, 2.0, 2.5, 3.0, 4.0):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert done.returncode == 0, done.stderr
+    for part in ("signals", "dedup/keys"):
+        assert tree_digest(tmp_path / "killed" / part) == tree_digest(tmp_path / "whole" / part)
+    table = pl.read_parquet(tmp_path / "killed" / "signals" / "dedup" / "**" / "*.parquet")
+    assert table.height == 400
