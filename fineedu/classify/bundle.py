@@ -189,13 +189,25 @@ def hash_file(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-@cache
 def read_bundle(folder: Path) -> Bundle:
-    """Read ``bundle.json`` and check the hashes of its files; once a process.
+    """Read ``bundle.json`` and check the hashes of its files; once a process, and again when the file has changed.
 
     Raises:
         FineeduError: damaged, or a file is not the one it was made with.
     """
+    return _read_bundle(folder, _changed(folder))
+
+
+def _changed(folder: Path) -> int:
+    """Return when ``bundle.json`` was written: a model trained anew at the same path is another model."""
+    try:
+        return (folder / "bundle.json").stat().st_mtime_ns
+    except OSError as error:
+        raise FineeduError(f"model bundle {folder}: {error}") from error
+
+
+@cache
+def _read_bundle(folder: Path, changed: int) -> Bundle:
     try:
         bundle = Bundle.model_validate_json((folder / "bundle.json").read_bytes())
         hashes = {bundle.weights: bundle.weights_sha256, **bundle.files}
@@ -211,9 +223,8 @@ def read_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-@cache
 def load_bundle(folder: Path, backend: str | None = None) -> Model:
-    """Load a bundle and score its golden inputs; one copy a process.
+    """Load a bundle and score its golden inputs; one copy a process, and anew when the bundle has changed.
 
     Args:
         folder: of the bundle.
@@ -222,7 +233,12 @@ def load_bundle(folder: Path, backend: str | None = None) -> Model:
     Raises:
         FineeduError: the weights' hash or a golden score differs: preparation, library and weights do not fit.
     """
-    bundle = read_bundle(folder)
+    return _load_bundle(folder, backend, _changed(folder))
+
+
+@cache
+def _load_bundle(folder: Path, backend: str | None, changed: int) -> Model:
+    bundle = _read_bundle(folder, changed)
     kind = family_class(bundle.family)
     model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
     least = OTHER_BACKEND_TOLERANCE if backend else 0.0

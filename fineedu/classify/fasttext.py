@@ -142,15 +142,21 @@ class FastTextClassifier(Classifier):
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
             # The low-level calls take the newline that ends fastText's input.
-            for row, labels, odds in zip(some, *self._predict([f"{lines[row]}\n" for row in some]), strict=True):
-                told = [values.get(label, np.nan) for label in labels]
-                if single:
-                    known = ~np.isnan(told)
-                    weight = odds[known].sum()
-                    out[row, 0] = (odds[known] * np.array(told)[known]).sum() / weight if weight else np.nan
-                elif told:
-                    out[row] = 0.0
-                    out[row, np.array(told, dtype=np.int64)] = odds / odds.sum()
+            labels, odds = self._predict([f"{lines[row]}\n" for row in some])
+            told = np.array([values.get(label, np.nan) for row in labels for label in row])
+            sizes = np.array([len(row) for row in labels])
+            owner = np.repeat(np.arange(len(some)), sizes)
+            known = ~np.isnan(told)
+            told, owner, shares = told[known], owner[known], np.concatenate(odds).astype(np.float64)[known]
+            total = np.bincount(owner, shares, len(some))
+            there = total > 0
+            if single:
+                sums = np.bincount(owner, shares * told, len(some))
+                out[np.array(some)[there], 0] = sums[there] / total[there]
+            else:
+                table = np.zeros((len(some), len(self.outputs)))
+                table[owner, told.astype(np.int64)] = shares / total[owner]
+                out[np.array(some)[there]] = table[there]
         return out
 
     def _predict(self, lines: list[str]) -> tuple[list[list[str]], list[Array]]:
@@ -158,7 +164,7 @@ class FastTextClassifier(Classifier):
         model = self._weights.f
         if hasattr(model, "multilinePredict"):
             labels, odds = model.multilinePredict(lines, -1, 0.0, "replace")
-            return labels, [np.asarray(row, np.float64) for row in odds]
+            return labels, odds
         found = [model.predict(line, -1, 0.0, "replace") for line in lines]
         return [[label for _, label in row] for row in found], [np.array([p for p, _ in row]) for row in found]
 

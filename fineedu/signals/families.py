@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from fineedu.errors import FineeduError
@@ -23,6 +24,17 @@ FAMILIES = {
 }
 
 
+def _family(name: str) -> type[SignalFamily]:
+    module, _, attribute = FAMILIES[name].partition(":")
+    found: type[SignalFamily] = getattr(import_module(module), attribute)
+    return found
+
+
+def needs_settings(name: str) -> bool:
+    """Tell whether a family stands for nothing by its name alone, as ``classifier`` without a model."""
+    return any(p.default is p.empty for p in signature(_family(name)).parameters.values())
+
+
 def make_family(name: str, settings: dict[str, Any]) -> SignalFamily:
     """Construct a family by its name.
 
@@ -31,12 +43,11 @@ def make_family(name: str, settings: dict[str, Any]) -> SignalFamily:
     """
     if name not in FAMILIES:
         raise FineeduError(f"no signal family {name!r}: known are {', '.join(FAMILIES)}")
-    module, _, attribute = FAMILIES[name].partition(":")
+    made = _family(name)
     try:
-        family: SignalFamily = getattr(import_module(module), attribute)(**settings)
+        return made(**settings)
     except TypeError as error:
         raise FineeduError(f"signal family {name!r}: {str(error).partition('__init__() ')[2] or error}") from error
-    return family
 
 
 def parse_entry(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:

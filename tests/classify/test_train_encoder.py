@@ -96,8 +96,5 @@ def test_torch_backend_needs_its_weights(tmp_path: Path, lessons: Path, checkpoi
     folder = tmp_path / "model"
     raw = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps(raw | {"preparation": {"max_chars": 20, "steps": []}}))
-    from fineedu.classify.bundle import read_bundle
-
-    read_bundle.cache_clear()
     with pytest.raises(FineeduError, match="golden input"):
         load_bundle(folder)

@@ -12,7 +12,7 @@ from fineedu.signals.measure import measure
 LESSON = "Photosynthesis is how plants make sugar. They use light, water and carbon dioxide from the air. " * 4
 
 
-@pytest.mark.parametrize("model", ["edu-fasttext", "edu-minilm"])
+@pytest.mark.parametrize("model", ["edu-fasttext", "edu-minilm", "edu-static"])
 def test_any_bundle_is_a_signal(model: str) -> None:
     family = make_family("classifier", {"model": model, "prefix": "mine"})
     found = measure(pickle.loads(pickle.dumps(family)), pl.DataFrame({"text": [LESSON, None]}))
