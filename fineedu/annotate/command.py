@@ -33,16 +33,23 @@ class EngineKind(StrEnum):
     llamacpp = "llamacpp"
 
 
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Option("--input", "-i", help="A store, a folder or a file with id and text; repeatable."),
+]
+Kind = Annotated[EngineKind, typer.Option(help="vllm: offline, in a child; vllm-server: started and stopped.")]
+VllmArguments = Annotated[list[str] | None, typer.Option("--vllm-arg", help="name=value of vLLM; repeatable.")]
+Sample = Annotated[int | None, typer.Option(min=1, help="Only so many, chosen over the scores (see fineedu sample).")]
+Injection = Annotated[
+    bool, typer.Option("--injection-test", help="Annotate the injection test set and print how far scores move.")
+]
+
+
 def annotate(
     rubric: Annotated[str, typer.Argument(help="A shipped rubric (edu, topic, edu-topic, quality), or a .yaml file.")],
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Option("--input", "-i", help="A store, a folder or a file with id and text; repeatable."),
-    ] = None,
+    inputs: Inputs = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Label file, .parquet.")] = Path("labels.parquet"),
-    engine: Annotated[
-        EngineKind, typer.Option(help="vllm: offline, in a child; vllm-server: started and stopped.")
-    ] = EngineKind.llamacpp,
+    engine: Kind = EngineKind.llamacpp,
     model: Annotated[str | None, typer.Option(help="Model name, folder or GGUF file.")] = None,
     url: Annotated[str | None, typer.Option(help="openai: base address, e.g. http://127.0.0.1:8000/v1.")] = None,
     panel: Annotated[Path | None, typer.Option(help="Panel recipe: several annotators, and a router.")] = None,
@@ -54,20 +61,14 @@ def annotate(
     key_variable: Annotated[str, typer.Option(help="openai: variable that holds the key.")] = "OPENAI_API_KEY",
     without: Annotated[str, typer.Option(help="openai: fields to leave out, with commas between.")] = "",
     vllm_python: Annotated[str | None, typer.Option(help="Interpreter that has vLLM.")] = None,
-    vllm_arguments: Annotated[
-        list[str] | None, typer.Option("--vllm-arg", help="name=value of vLLM; repeatable.")
-    ] = None,
+    vllm_arguments: VllmArguments = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many documents.")] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Only so many, chosen over the scores (see fineedu sample).")
-    ] = None,
+    sample: Sample = None,
     estimate: Annotated[bool, typer.Option("--estimate", help="Print tokens, hours and cost, and stop.")] = False,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars at most: a hard stop.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=0, help="Tokens at most: a hard stop.")] = None,
     prices: Annotated[Path | None, typer.Option(help="Price file; default: annotate/prices.yaml.")] = None,
-    injection: Annotated[
-        bool, typer.Option("--injection-test", help="Annotate the injection test set and print how far scores move.")
-    ] = False,
+    injection: Injection = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of answers paid for; default: beside the output.")] = None,
     tasks: Annotated[int, typer.Option(min=1, help="Shares of the documents, each with an engine of its own.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Tasks at a time.")] = 1,

@@ -12,9 +12,10 @@ import polars as pl
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fineedu.annotate.budget import Limits
 from fineedu.annotate.engines.spec import EngineSpec
 from fineedu.annotate.run import AnnotateJob, AnnotateResult, run_annotation
-from fineedu.annotate.votes import Annotator
+from fineedu.annotate.votes import Annotator, Tally
 from fineedu.errors import FineeduError
 from fineedu.labels import read_labels, write_labels
 
@@ -111,6 +112,24 @@ class PanelResult:
     documents: int
 
 
+def _job_of(seat: Seat, job: AnnotateJob, limits: Limits, only: frozenset[str] | None) -> AnnotateJob:
+    """Return the panel's job as one of its annotators does it, with a label file of its own."""
+    rubric = job.annotator.rubric
+    if seat.temperature is not None:
+        sampling = rubric.sampling.model_copy(update={"temperature": seat.temperature})
+        rubric = rubric.model_copy(update={"sampling": sampling})
+    annotator = Annotator(seat.name, seat.engine.kind, rubric, seat.samples)
+    output = job.output.with_name(f"{job.output.stem}.{seat.name}.parquet")
+    return replace(job, annotator=annotator, engine=seat.engine, output=output, limits=limits, only=only)
+
+
+def _less(limits: Limits, used: Tally) -> Limits:
+    """Return what an annotator has left of the limits for the next one."""
+    cost = None if limits.cost is None else max(limits.cost - used.cost, 0.0)
+    tokens = None if limits.tokens is None else max(limits.tokens - used.prompt_tokens - used.completion_tokens, 0)
+    return Limits(cost, tokens)
+
+
 def run_panel(
     panel: Panel,
     job: AnnotateJob,
@@ -139,23 +158,8 @@ def run_panel(
 
     def ask(seat: Seat, only: frozenset[str] | None) -> None:
         nonlocal left
-        rubric = job.annotator.rubric
-        if seat.temperature is not None:
-            sampling = rubric.sampling.model_copy(update={"temperature": seat.temperature})
-            rubric = rubric.model_copy(update={"sampling": sampling})
-        annotator = Annotator(seat.name, seat.engine.kind, rubric, seat.samples)
-        output = job.output.with_name(f"{job.output.stem}.{seat.name}.parquet")
-        own = replace(job, annotator=annotator, engine=seat.engine, output=output, limits=left, only=only)
-        result = run_annotation(own, watch=watch, **how)
-        results[seat.name] = result
-        used = result.tally
-        left = replace(
-            left,
-            cost=max(left.cost - used.cost, 0.0) if left.cost is not None else None,
-            tokens=max(left.tokens - used.prompt_tokens - used.completion_tokens, 0)
-            if left.tokens is not None
-            else None,
-        )
+        results[seat.name] = run_annotation(_job_of(seat, job, left, only), watch=watch, **how)
+        left = _less(left, results[seat.name].tally)
 
     for seat in panel.annotators:
         ask(seat, None)
