@@ -182,3 +182,16 @@ def write_onnx(module: Any, path: Path) -> None:
         whole = Path(folder) / "fp32.onnx"
         program.save(str(whole))
         quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8, per_channel=True)
+    _strip(path)
+
+
+def _strip(path: Path) -> None:
+    """Take the exporter's notes out of the file: stack traces with the paths of the machine it ran on."""
+    import onnx
+
+    model = onnx.load(str(path))
+    parts = [model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info]
+    for part in [*parts, *model.graph.input, *model.graph.output, *model.functions]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(model, str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -138,12 +139,12 @@ class FastTextClassifier(Classifier):
         out = np.full((len(found), len(self.outputs)), np.nan)
         lines = found.to_list()
         rows = [row for row, line in enumerate(lines) if line]
-        values = self.values
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
             # The low-level calls take the newline that ends fastText's input.
             labels, odds = self._predict([f"{lines[row]}\n" for row in some])
-            told = np.array([values.get(label, np.nan) for row in labels for label in row])
+            # A label without a value is None, which becomes NaN.
+            told = np.array(list(map(self.values.get, chain.from_iterable(labels))), dtype=np.float64)
             sizes = np.array([len(row) for row in labels])
             owner = np.repeat(np.arange(len(some)), sizes)
             known = ~np.isnan(told)
