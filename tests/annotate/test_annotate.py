@@ -227,3 +227,22 @@ def test_ray_gives_the_same_bytes(cli: Cli, server: Endpoint, documents: Path, t
         done = cli(*options)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "local.parquet").read_bytes() == (tmp_path / "ray.parquet").read_bytes()
+
+
+def test_sample_chooses_over_the_scores(cli: Cli, server: Endpoint, tmp_path: Path) -> None:
+    pl.DataFrame(
+        {
+            "id": [f"doc-{n:04d}" for n in range(600)],
+            "host": [f"host{n % 200}.example" for n in range(600)],
+            "text": [f"Page {n}." for n in range(600)],
+            "edu_score": [4.0 if n % 60 == 0 else 1.0 for n in range(600)],
+        }
+    ).write_parquet(tmp_path / "pool.parquet")
+    output = tmp_path / "labels" / "x.parquet"
+    done = cli(*arguments(server, tmp_path / "pool.parquet", output, "quality"), "--sample", "20")
+    assert done.returncode == 0, done.stderr
+    votes = read_labels(output)
+    assert votes.height == 20
+    rare = votes["id"].str.slice(4).cast(pl.Int64) % 60 == 0
+    assert rare.sum() == 10  # one in sixty of the pool, half of the sample
+    assert (output.parent / "x.sample.parquet").exists()

@@ -10,62 +10,9 @@ import pytest
 
 from fineedu.classify.bundle import load_bundle
 from fineedu.errors import FineeduError
+from tests.classify.conftest import LEARNED, PLAIN, SOLD
 
 FILLER = [f"word{n}" for n in range(400)]
-LEARNED = [
-    "cell",
-    "plant",
-    "light",
-    "energy",
-    "water",
-    "experiment",
-    "explain",
-    "example",
-    "number",
-    "equation",
-    "history",
-    "war",
-    "empire",
-    "sentence",
-    "verb",
-]
-SOLD = [
-    "price",
-    "cart",
-    "shipping",
-    "discount",
-    "login",
-    "click",
-    "offer",
-    "sale",
-    "deal",
-    "buy",
-    "shop",
-    "store",
-    "coupon",
-    "brand",
-]
-PLAIN = [
-    "the",
-    "and",
-    "of",
-    "to",
-    "in",
-    "is",
-    "on",
-    "that",
-    "for",
-    "with",
-    "as",
-    "was",
-    "at",
-    "by",
-    "it",
-    "be",
-    "this",
-    "have",
-    "from",
-]
 
 
 def document(chance: random.Random, score: int) -> str:
