@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
 from fineedu.errors import FineeduError
 
@@ -26,6 +27,8 @@ from fineedu.errors import FineeduError
 BATCH_ROWS = 1024
 _META_KEY = b"fineedu"
 _TEMPORARY = ".tmp-"
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,6 +51,11 @@ def fingerprint(value: Any) -> str:
     """Return 16 hex digits that stand for any JSON-ready value."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256, 64 hex digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager
@@ -94,6 +102,26 @@ def read_json(path: Path) -> Any:
         raise FineeduError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise FineeduError(f"{path} is damaged ({error}): delete it and run again") from error
+
+
+def read_model(path: Path, kind: type[Model], missing: str, wrong: str) -> Model:
+    """Read a JSON file that a command wrote from a pydantic model.
+
+    Args:
+        path: the file.
+        kind: the model.
+        missing: what to say where it cannot be read.
+        wrong: what to say, before pydantic's reason, where it holds something else.
+
+    Raises:
+        FineeduError: with one of the two.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FineeduError(missing) from error
+    except ValidationError as error:
+        raise FineeduError(f"{wrong}: {error.errors()[0]['msg']}") from error
 
 
 class TableWriter:

@@ -209,17 +209,12 @@ def _with_documents(job: AnnotateJob, inputs: list[Path], sample: int | None) ->
     return replace(job, files=tuple(find_files(inputs)))
 
 
-def _count(job: AnnotateJob) -> int:
-    from fineedu.annotate.documents import read_documents
-
-    return sum(batch.height for _, batch in read_documents(job.files, limit=job.limit))
-
-
 def _run(job: AnnotateJob, how: _How) -> AnnotateResult:
+    from fineedu.annotate.documents import count_documents
     from fineedu.annotate.run import run_annotation
 
     try:
-        return run_annotation(job, **how.options(_count(job)))
+        return run_annotation(job, **how.options(count_documents(job.files, job.limit)))
     except KeyboardInterrupt:
         typer.echo("stopped; run the same command again to go on: what was answered is kept", err=True)
         raise typer.Exit(130) from None
@@ -280,9 +275,10 @@ def _run_panel(panel: Panel, job: AnnotateJob, how: _How) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from fineedu.annotate.documents import count_documents
     from fineedu.annotate.panel import run_panel
 
-    found: PanelResult = run_panel(panel, job, **how.options(_count(job)))
+    found: PanelResult = run_panel(panel, job, **how.options(count_documents(job.files, job.limit)))
     table = Table("annotator", "votes", "asked", "cached", "states", box=None)
     for name, result in found.results.items():
         states = ", ".join(f"{state} {count:,}" for state, count in result.tally.states.most_common())

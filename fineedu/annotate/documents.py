@@ -95,6 +95,24 @@ def _batches_of(path: Path) -> Iterator[pl.DataFrame]:
         raise FineeduError(f"cannot read the documents {path}: {error}") from error
 
 
+def count_documents(files: Sequence[Path], limit: int | None = None) -> int:
+    """Count documents: a parquet file by its footer, JSON lines by their lines.
+
+    Raises:
+        FineeduError: a file cannot be read.
+    """
+    total = 0
+    for path in files:
+        try:
+            if path.suffix == ".parquet":
+                total += pq.read_metadata(path).num_rows
+            else:
+                total += sum(1 for line in _lines(path) if line.strip())
+        except (OSError, EOFError, zstandard.ZstdError, pa.ArrowException) as error:
+            raise FineeduError(f"cannot read the documents {path}: {error}") from error
+    return total if limit is None else min(total, limit)
+
+
 def read_documents(
     files: Sequence[Path], rank: int = 0, world_size: int = 1, limit: int | None = None
 ) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -84,6 +84,19 @@ def _choices(rubric: Rubric, choices: tuple[str, ...]) -> str:
     return "".join(["Topics:\n", *(f"{slug} ({about[slug]})\n" for slug in choices), "\n"]) if choices else ""
 
 
+def shuffled_topics(rubric: Rubric, key: str, sample: int = 0) -> tuple[str, ...]:
+    """Return the slugs of a rubric's topics in the order in which they are listed for a document.
+
+    Args:
+        rubric: the question.
+        key: the document's hash.
+        sample: number of the vote, from 0.
+    """
+    slugs = [topic.slug for topic in rubric.topics]
+    _seeded(rubric.sampling.seed, "choices", key, sample).shuffle(slugs)
+    return tuple(slugs)
+
+
 def make_prompt(rubric: Rubric, text: str, sample: int = 0) -> Prompt:
     """Ask a rubric's question about a document.
 
@@ -96,9 +109,7 @@ def make_prompt(rubric: Rubric, text: str, sample: int = 0) -> Prompt:
         sample: number of the vote, from 0.
     """
     key, seed = document_hash(text), rubric.sampling.seed
-    slugs = [topic.slug for topic in rubric.topics]
-    _seeded(seed, "choices", key, sample).shuffle(slugs)
-    choices = tuple(slugs)
+    choices = shuffled_topics(rubric, key, sample)
     fence = f"extract-{_seeded(seed, 'fence', key).randrange(16**8):08x}"
     # What is the same for all documents comes first: servers keep the work done on a prefix that they have seen.
     system = (

@@ -89,8 +89,9 @@ class AnnotateDocuments(PipelineStep):  # type: ignore[misc]
 
 
 def _chosen(job: AnnotateJob, rank: int, world_size: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    only = None if job.only is None else pl.Series(sorted(job.only), dtype=pl.String).implode()
     for number, batch in read_documents(job.files, rank, world_size, job.limit):
-        yield number, batch if job.only is None else batch.filter(pl.col("id").is_in(list(job.only)))
+        yield number, batch if only is None else batch.filter(pl.col("id").is_in(only))
 
 
 async def _annotate(job: AnnotateJob, rank: int, world_size: int) -> None:

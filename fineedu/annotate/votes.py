@@ -14,7 +14,7 @@ from fineedu.annotate.answer import Completion, read_answer
 from fineedu.annotate.budget import Budget, BudgetSpent
 from fineedu.annotate.cache import AnswerCache, Key
 from fineedu.annotate.engines.base import Engine
-from fineedu.annotate.prompt import document_hash, make_body, make_prompt
+from fineedu.annotate.prompt import document_hash, make_body, make_prompt, shuffled_topics
 from fineedu.annotate.rubric import Rubric
 from fineedu.labels import FURTHER_COLUMNS, LABEL_SCHEMA
 
@@ -198,7 +198,7 @@ class VoteCollector:
             "completion_tokens": completion.completion_tokens,
         }
         if rubric.topics:
-            choices = make_prompt(rubric, text, sample).choices
+            choices = shuffled_topics(rubric, digest, sample)
             row["choice_position"] = choices.index(answer.topic) if answer.topic is not None else None
             row["n_choices"] = len(choices)
         return row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +15,7 @@ from fineedu.assets import asset_dir
 from fineedu.classify.family import FAMILIES, Classifier, family_class
 from fineedu.classify.text import TextPreparation
 from fineedu.errors import FineeduError
+from fineedu.store import hash_file
 
 #: Golden scores were computed on another machine, perhaps with another build of the library. int8 arithmetic differs
 #: from processor to processor, so encoders get more room; a wrong text preparation moves scores by far more.
@@ -182,11 +182,6 @@ def bundle_folder(model: str) -> Path:
     raise FineeduError(
         f"no model bundle {model!r}: shipped are {names}; or give the path of a folder with a bundle.json"
     )
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's SHA-256."""
-    return sha256(path.read_bytes()).hexdigest()
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -163,12 +163,13 @@ class FastTextClassifier(Classifier):
     def _predict(self, lines: list[str]) -> tuple[list[list[str]], list[Array]]:
         """Return labels and probabilities of each line, in one call where the build gives both.
 
-        fasttext-predict, which the base install has, gives a plain list of labels there; the full build gives a pair.
+        fasttext-predict, which the base install has, gives a plain list of labels there.
         """
+        import fasttext
+
         model = self._weights.f
-        many = getattr(model, "multilinePredict", None)
-        if many is not None and isinstance(many(lines[:1], 1, 0.0, "replace"), tuple):
-            labels, odds = many(lines, -1, 0.0, "replace")
+        if hasattr(fasttext, "train_supervised"):
+            labels, odds = model.multilinePredict(lines, -1, 0.0, "replace")
             return labels, odds
         found = [model.predict(line, -1, 0.0, "replace") for line in lines]
         return [[label for _, label in row] for row in found], [np.array([p for p, _ in row]) for row in found]

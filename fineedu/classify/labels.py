@@ -7,7 +7,6 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from fineedu.classify.recipe import TopicFile
 from fineedu.errors import FineeduError
+from fineedu.store import hash_file
 
 Array = npt.NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def read_labels(target: Path, second: Path | None) -> Labels:
         for row in read_rows(path):
             texts.setdefault(row["id"], row["text"])
             scores[place][row["id"]].append(float(row["score"]))
-        files[path.name] = sha256(path.read_bytes()).hexdigest()
+        files[path.name] = hash_file(path)
     ids = sorted(texts)
     first, other = (np.array([np.mean(part[i]) if i in part else np.nan for i in ids]) for part in scores)
     return Labels(ids, [texts[i] for i in ids], first, other, files)
@@ -108,5 +108,5 @@ def read_topics(data: Path, source: TopicFile) -> Topics:
         raise FineeduError(f"topics of {path} named by {data / source.names}: {error!r}") from error
     if not len(numbers) or numbers.min() < 0 or numbers.max() >= len(names):
         raise FineeduError(f"{path}: {source.column} must be from 0 to {len(names) - 1}")
-    files = {path.name: sha256(path.read_bytes()).hexdigest()}
+    files = {path.name: hash_file(path)}
     return Topics([row["id"] for row in rows], [row["text"] for row in rows], numbers, names, files)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
-from fineedu.classify.bundle import Bundle, Golden, Model, golden_scores, hash_file
+from fineedu.classify.bundle import Bundle, Golden, Model, golden_scores
 from fineedu.classify.calibration import fit_knots, percentile_sketch
 from fineedu.classify.card import GOLDEN_TEXTS, write_card
 from fineedu.classify.family import Array, Classifier, Targets, family_class
@@ -28,6 +28,7 @@ from fineedu.classify.labels import Labels, read_labels, read_topics, read_unlab
 from fineedu.classify.recipe import TrainingRecipe, describe_error, read_recipe
 from fineedu.classify.teacher import Teacher
 from fineedu.errors import FineeduError
+from fineedu.store import hash_file
 
 Rows = npt.NDArray[np.int64]
 Say = Callable[[str], None]

@@ -10,10 +10,11 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fineedu.errors import FineeduError
 from fineedu.hashing import hash_ids
+from fineedu.store import read_model
 
 Floats = npt.NDArray[np.float64]
 
@@ -194,9 +195,9 @@ def read_bands(path: Path) -> Bands:
     Raises:
         FineeduError: missing, or not bands.
     """
-    try:
-        return Bands.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise FineeduError(f"no skip bands at {path}: fit them with fineedu ensemble cascade") from error
-    except ValidationError as error:
-        raise FineeduError(f"{path} holds no skip bands of fineedu: {error.errors()[0]['msg']}") from error
+    return read_model(
+        path,
+        Bands,
+        f"no skip bands at {path}: fit them with fineedu ensemble cascade",
+        f"{path} holds no skip bands of fineedu",
+    )

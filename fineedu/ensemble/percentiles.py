@@ -12,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fineedu.errors import FineeduError
 from fineedu.pool import Pool, Weight, find_weight
 from fineedu.sketch import CELLS, KeySketch, key_values, sort_keys
-from fineedu.store import write_json
+from fineedu.store import read_model, write_json
 
 #: Nemotron-CC's: 19 thresholds, 20 buckets.
 PERCENTS = tuple(range(5, 100, 5))
@@ -252,14 +252,12 @@ def read_table(path: Path) -> PercentileTable:
     Raises:
         FineeduError: missing, or not one.
     """
-    try:
-        return PercentileTable.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise FineeduError(
-            f"no percentile table at {path}: write one with fineedu calibrate STORE --out {path}"
-        ) from error
-    except ValidationError as error:
-        raise FineeduError(f"{path} is no percentile table of fineedu: {error.errors()[0]['msg']}") from error
+    return read_model(
+        path,
+        PercentileTable,
+        f"no percentile table at {path}: write one with fineedu calibrate STORE --out {path}",
+        f"{path} is no percentile table of fineedu",
+    )
 
 
 class Drift(_Strict):

@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fineedu.errors import FineeduError
 from fineedu.hashing import hash_ids
+from fineedu.store import read_model
 
 Floats = npt.NDArray[np.float64]
 _FOLDS = 5
@@ -236,9 +237,6 @@ def read_stack(path: Path) -> StackModel:
     Raises:
         FineeduError: missing, or not one.
     """
-    try:
-        return StackModel.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise FineeduError(f"no stack at {path}: fit one with fineedu ensemble stack") from error
-    except ValidationError as error:
-        raise FineeduError(f"{path} is no stack of fineedu: {error.errors()[0]['msg']}") from error
+    return read_model(
+        path, StackModel, f"no stack at {path}: fit one with fineedu ensemble stack", f"{path} is no stack of fineedu"
+    )

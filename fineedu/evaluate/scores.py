@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.labels import read_labels
+from fineedu.store import hash_file
 
 _PREDICTIONS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 
@@ -117,7 +117,7 @@ def _seen(training: dict[str, Any], documents: pl.DataFrame, label_files: Sequen
     hashes = set(training.get("files", {}).values())
     seen = set(map(str, training.get("ids", ())))
     for path in label_files:
-        if sha256(path.read_bytes()).hexdigest() in hashes:
+        if hash_file(path) in hashes:
             seen |= set(read_labels(path)["id"].to_list())
     known = training.get("document_hashes", ())
     if known and "document_hash" in documents.columns:

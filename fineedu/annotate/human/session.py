@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from fineedu.annotate.prompt import document_hash
 from fineedu.errors import FineeduError
 from fineedu.labels import LABEL_SCHEMA, write_labels
 
@@ -74,7 +75,7 @@ class Document:
     @property
     def hash(self) -> str:
         """First 16 hex digits of the SHA-256 of the text."""
-        return sha256(self.text.encode()).hexdigest()[:16]
+        return document_hash(self.text)
 
 
 @dataclass(frozen=True, slots=True)
