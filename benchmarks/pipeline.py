@@ -5,11 +5,17 @@ install, which pins trafilatura below 1.12. Both run with one worker, each in a 
 language filter here (its model would be downloaded), and no page of ours is spared any signal. Figures are ratios of
 one run; pages per second are of this machine. CPU time stands beside the wall clock, because a shared machine's
 other load moves the one less than the other. ``--growth`` adds memory and time at 1, 4 and 16 times the pages.
+
+Both read the same rewritten archives, in which every response says ``WARC-Identified-Payload-Type: text/html``, as
+Common Crawl's own archives do since 2017. Without it datatrove asks libmagic, which takes 398 of these 2,614 pages for
+JavaScript and 41 more for other things, and drops them unread: 2,140 documents instead of as many as ours, in less time.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import io
 import json
 import os
 import resource
@@ -44,6 +50,19 @@ def peer_python(folder: Path) -> Path:
         packages = ["datatrove[processing,io]==0.10.1", "lxml_html_clean", "spacy>=3.8"]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     return python
+
+
+def as_crawled(source: Path, target: Path) -> None:
+    """Copy an archive with the payload type told, as Common Crawl's archives tell it; one gzip member a record."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    with target.open("wb") as stream:
+        for record in ArchiveIterator(str(source), parse_http=False):
+            if record.record_type == WarcRecordType.response:
+                record.headers.append("WARC-Identified-Payload-Type", "text/html")
+            plain = io.BytesIO()
+            record.write(plain)
+            stream.write(gzip.compress(plain.getvalue(), 6, mtime=0))
 
 
 def timed(command: list[str]) -> tuple[float, resource.struct_rusage]:
@@ -136,7 +155,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as shelf:
         pages = Path(shelf)
         for path in sorted(given.warc.parent.glob("pages-*.warc.gz")):
-            (pages / path.name).symlink_to(path)
+            as_crawled(path, pages / path.name)
         theirs = run_peer(peer_python(given.peer), pages)
         for backend in ("trafilatura", "resiliparse"):
             with tempfile.TemporaryDirectory() as folder:

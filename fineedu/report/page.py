@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,16 @@ def write_report(
     """
     plan = plan_report(job, schema, owners)
     figures = collect(job, plan)
-    cards = Cards(job, owners, plan.rules, plan.scores[:1])
+    cards = _cards(job, owners, plan, figures, manifest["counts"])
     shown = _totals(job, plan, figures, manifest) | _documents(figures, cards, manifest["counts"])
     return write_page(path, Path(__file__).with_name("template.html.j2"), shown | {"manifest": manifest})
+
+
+def _cards(job: Job, owners: Mapping[str, str], plan: Plan, figures: Figures, counts: Mapping[str, Any]) -> Cards:
+    """Read every document that the report shows."""
+    samples = [figures.reasons.of(reason) for reason in (figures.reasons.KEPT, *counts["reasons"])]
+    borderline = [(shard, row) for *_, shard, row in figures.border.chosen()]
+    return Cards(job, owners, plan.rules, plan.scores[:1], [*chain.from_iterable(samples), *borderline])
 
 
 def _totals(job: Job, plan: Plan, figures: Figures, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,13 +193,13 @@ def _phrases(figures: Figures) -> list[tuple[str, list[int]]]:
 
 def _gallery(figures: Figures, cards: Cards, reason: str, documents: int) -> Gallery:
     rule = reason.removesuffix(":missing")
-    return Gallery(reason, documents, [cards.read(shard, row, rule) for shard, row in figures.reasons.of(reason)])
+    return Gallery(reason, documents, [cards.card(shard, row, rule) for shard, row in figures.reasons.of(reason)])
 
 
 def _borderline(figures: Figures, cards: Cards) -> Iterator[Borderline]:
     for bound, kept, number, shard, row in figures.border.chosen():
         # More digits than elsewhere: what lies just below 2.5 must not read 2.5.
-        yield Borderline(bound, kept, f"{number:,.7g}", cards.read(shard, row))
+        yield Borderline(bound, kept, f"{number:,.7g}", cards.card(shard, row))
 
 
 def _flat(made: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import polars as pl
 
@@ -12,7 +12,7 @@ from fineedu.job import Job
 from fineedu.report.bounds import Bound
 from fineedu.report.display import clean, value
 from fineedu.select.rules import Rules
-from fineedu.store import Shard
+from fineedu.store import Shard, Store, read_rows
 
 _EXCERPT = 400
 
@@ -140,48 +140,37 @@ class Card:
 
 
 class Cards:
-    """Reads single documents back from the store; each is read by its row, not by scanning for it.
+    """Reads single documents back from the store; each shard is opened once, and each document read by its row.
 
     Args:
         job: the run.
         owners: signal column to its family.
         rules: the run's rules.
         signals: columns whose values a card shows.
+        places: shard (its index in the job) and row of every document that will be asked for.
     """
 
-    def __init__(self, job: Job, owners: Mapping[str, str], rules: Rules, signals: Sequence[str]) -> None:
-        self._job = job
-        self._owners = owners
+    def __init__(
+        self,
+        job: Job,
+        owners: Mapping[str, str],
+        rules: Rules,
+        signals: Sequence[str],
+        places: Iterable[tuple[int, int]],
+    ) -> None:
         self._rules = rules
         self._signals = list(signals)
-        self._shards = list(job.shards)
+        shown = ["id", "url", "title", "language", "text_bytes", "text", *rules.columns, *self._signals]
+        rows: dict[int, set[int]] = {}
+        for shard, row in places:
+            rows.setdefault(shard, set()).add(row)
+        shards = list(job.shards)
+        self._found: dict[tuple[int, int], pl.DataFrame] = {}
+        for shard, wanted in rows.items():
+            frame = _rows(job.store, owners, shards[shard], sorted(wanted), list(dict.fromkeys(shown)))
+            self._found.update({(shard, row): frame.slice(at, 1) for at, row in enumerate(sorted(wanted))})
 
-    def _row(self, shard: Shard, row: int) -> pl.DataFrame:
-        store = self._job.store
-        columns = [
-            "id",
-            "url",
-            "title",
-            "language",
-            "text_bytes",
-            "text",
-            *self._rules.columns,
-            *self._signals,
-        ]
-        by_path: dict[Any, list[str]] = {}
-        for column in dict.fromkeys(columns):
-            family = self._owners.get(column)
-            path = store.documents(shard) if family is None else store.signals(family, shard)
-            by_path.setdefault(path, []).append(column)
-        parts = []
-        for path, names in by_path.items():
-            scan = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(names).slice(row, 1)
-            if "text" in names:
-                scan = scan.with_columns(pl.col("text").str.slice(0, 4 * _EXCERPT))
-            parts.append(scan.collect())
-        return pl.concat(parts, how="horizontal")
-
-    def read(self, shard: int, row: int, rule: str | None = None) -> Card:
+    def card(self, shard: int, row: int, rule: str | None = None) -> Card:
         """Return a document's card.
 
         Args:
@@ -189,7 +178,7 @@ class Cards:
             row: its row there.
             rule: list failed clauses of this rule only; None lists those of all rules.
         """
-        frame = self._row(self._shards[shard], row)
+        frame = self._found[shard, row]
         facts = frame.row(0, named=True)
         failed = tuple(
             (verdict.clause, ", ".join(f"{name} = {value(found)}" for name, found in verdict.values.items()))
@@ -206,3 +195,16 @@ class Cards:
             signals=tuple((name, value(facts[name])) for name in self._signals),
             failed=failed,
         )
+
+
+def _rows(
+    store: Store, owners: Mapping[str, str], shard: Shard, rows: Sequence[int], columns: Sequence[str]
+) -> pl.DataFrame:
+    """Return a shard's rows with columns of documents and signals side by side; of text only the beginning."""
+    by_path: dict[Path, list[str]] = {}
+    for column in columns:
+        family = owners.get(column)
+        path = store.documents(shard) if family is None else store.signals(family, shard)
+        by_path.setdefault(path, []).append(column)
+    parts = [read_rows(path, rows, names) for path, names in by_path.items()]
+    return pl.concat(parts, how="horizontal").with_columns(pl.col("text").str.slice(0, 4 * _EXCERPT))
