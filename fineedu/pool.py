@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +25,8 @@ class Pool:
     parts: dict[str, tuple[Path, ...]]
     schema: dict[str, pl.DataType]
     owners: dict[str, str]
+    #: signal family that some shards lack to what is there of it
+    incomplete: dict[str, str] = field(default_factory=dict)
 
     def require(self, columns: Sequence[str]) -> None:
         """Check that columns are there.
@@ -34,7 +36,13 @@ class Pool:
         """
         for column in columns:
             if column not in self.schema:
-                raise FineeduError(f"{self.root} has no column {column!r}; there are {', '.join(sorted(self.schema))}")
+                there = ", ".join(sorted(self.schema))
+                raise FineeduError(f"{self.root} has no column {column!r}; there are {there}{self.lacking}")
+
+    @property
+    def lacking(self) -> str:
+        """What to add to a message about a missing column: signals that are not complete."""
+        return "".join(f"; signals/{name} has only {found}" for name, found in self.incomplete.items())
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Yield the columns, up to ``POOL_ROWS`` rows at a time.
@@ -110,17 +118,20 @@ def _open_store(root: Path) -> Pool:
     parts = {"documents": tuple(root / "documents" / name for name in names)}
     schema = _schema(parts["documents"][0])
     owners = dict.fromkeys(schema, "documents")
+    incomplete: dict[str, str] = {}
     families = sorted(path for path in (root / "signals").glob("*") if path.is_dir())
     for folder in families:
         files = tuple(folder / name for name in names)
-        if not all(file.is_file() for file in files):
-            continue  # left by another recipe on fewer archives
+        found_files = sum(file.is_file() for file in files)
+        if found_files < len(files):  # left by another recipe on fewer archives, or a run that was stopped
+            incomplete[folder.name] = f"{found_files} of {len(files)} shards (finish the run that makes it)"
+            continue
         found = _schema(files[0])
         new = {name: dtype for name, dtype in found.items() if name not in schema}
         parts[folder.name] = files
         schema |= new
         owners |= dict.fromkeys(new, folder.name)
-    return Pool(str(root), parts, schema, owners)
+    return Pool(str(root), parts, schema, owners, incomplete)
 
 
 def store_pool(

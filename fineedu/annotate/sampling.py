@@ -199,7 +199,7 @@ def _check_columns(source: Source, wanted: Sequence[str]) -> None:
     missing = [name for name in ("id", "text", *wanted) if name not in there]
     if missing:
         shown = ", ".join(there[:40])
-        raise FineeduError(f"the documents have no column {', '.join(missing)}; there: {shown}")
+        raise FineeduError(f"the documents have no column {', '.join(missing)}; there: {shown}{source.lacking}")
 
 
 def _key_columns(source: Source, plan: _Plan) -> list[str]:

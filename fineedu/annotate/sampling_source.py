@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fineedu.errors import FineeduError
-from fineedu.store import Shard, Store, read_batches
+from fineedu.pool import Pool, open_pool
 
 #: Columns of a document that go into the sample, where the source has them.
 DOCUMENT_COLUMNS = ("id", "url", "host", "title", "text")
@@ -24,6 +22,10 @@ class Source(Protocol):
     @property
     def columns(self) -> Sequence[str]:
         """Names of all columns."""
+
+    @property
+    def lacking(self) -> str:
+        """What to add to a message about a missing column."""
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Yield all documents in batches."""
@@ -43,6 +45,11 @@ class ScanSource:
         """Names of all columns."""
         return self.scan.collect_schema().names()
 
+    @property
+    def lacking(self) -> str:
+        """Nothing: what is not in the scan is nowhere."""
+        return ""
+
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Yield all documents in batches."""
         yield from self.scan.select(columns).collect_batches(chunk_size=65_536, maintain_order=False)
@@ -55,65 +62,37 @@ class ScanSource:
 
 @dataclass(frozen=True, slots=True)
 class StoreSource:
-    """A store of ``fineedu run``: documents and signals, row by row side by side.
+    """A store of ``fineedu run``: documents and signals, row by row side by side."""
 
-    Args:
-        store: the store.
-        shards: its shards.
-        owners: signal column to the family that has it.
-        own: columns of the documents.
-    """
-
-    store: Store
-    shards: Sequence[Shard]
-    owners: Mapping[str, str]
-    own: Sequence[str]
+    pool: Pool
 
     @property
     def columns(self) -> list[str]:
         """Names of all columns, the documents' first."""
-        return [*self.own, *(column for column in self.owners if column not in self.own)]
+        return list(self.pool.schema)
+
+    @property
+    def lacking(self) -> str:
+        """Signals that only some shards have."""
+        return self.pool.lacking
 
     def batches(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Yield all documents in batches.
 
         Raises:
-            FineeduError: a signals shard is missing, damaged, or of other documents.
+            FineeduError: a shard is damaged, or its signals are of other documents.
         """
-        families: dict[str, list[str]] = {}
-        for column in columns:
-            if column not in self.own:
-                families.setdefault(self.owners[column], ["id"]).append(column)
-        own = list(dict.fromkeys(["id", *(column for column in columns if column in self.own)]))
-        for shard in self.shards:
-            others = {family: read_batches(self._signals(family, shard), names) for family, names in families.items()}
-            for batch in read_batches(self.store.documents(shard), own):
-                for family, other in others.items():
-                    signals = next(other, None)
-                    if signals is None or not signals["id"].equals(batch["id"]):
-                        raise FineeduError(
-                            f"{self.store.signals(family, shard)} does not belong to {self.store.documents(shard)}: "
-                            f"delete it and run the recipe again"
-                        )
-                    batch = batch.hstack(signals.drop("id"))
-                yield batch.select(columns)
-
-    def _signals(self, family: str, shard: Shard) -> Path:
-        path = self.store.signals(family, shard)
-        if not path.exists():
-            raise FineeduError(f"shard {shard} has no {family} signals ({path}): finish the run that makes them first")
-        return path
+        yield from self.pool.batches(columns)
 
     def take(self, ids: pl.Series, columns: Sequence[str]) -> pl.DataFrame:
         """Return the documents of these ids; columns of the documents only."""
-        paths = [self.store.documents(shard) for shard in self.shards]
         # One file at a time: a scan over thousands of shards at once holds all their footers.
         parts = [
             pl.scan_parquet(path, hive_partitioning=False)
             .filter(pl.col("id").is_in(ids.implode()))
             .select(columns)
             .collect(engine="streaming")
-            for path in paths
+            for path in self.pool.parts["documents"]
         ]
         return pl.concat(parts).unique("id", keep="first", maintain_order=True)
 
@@ -129,7 +108,7 @@ def open_source(given: pl.DataFrame | pl.LazyFrame | Path) -> Source:
     if isinstance(given, pl.LazyFrame):
         return ScanSource(given)
     if (given / "documents").is_dir():
-        return _open_store(given)
+        return StoreSource(open_pool(given))
     paths = [given] if given.is_file() else sorted(given.rglob("*.parquet"))
     if not paths:
         raise FineeduError(f"{given} is neither a store (no folder documents/ in it) nor a parquet file or folder")
@@ -141,29 +120,3 @@ def open_source(given: pl.DataFrame | pl.LazyFrame | Path) -> Source:
     if "id" not in names or "text" not in names:
         raise FineeduError(f"{paths[0]} needs the columns id and text; it has {', '.join(names)}")
     return ScanSource(scan)
-
-
-def _open_store(root: Path) -> StoreSource:
-    store = Store(root)
-    shards = sorted(
-        Shard(path.parent.name.removeprefix("dump="), int(path.stem))
-        for path in (root / "documents").glob("dump=*/*.parquet")
-        if path.stem.isdecimal()
-    )
-    if not shards:
-        raise FineeduError(f"the store {root} holds no documents yet: fineedu run first")
-    owners: dict[str, str] = {}
-    for folder in sorted((root / "signals").glob("*")):
-        first = next((path for shard in shards if (path := store.signals(folder.name, shard)).exists()), None)
-        for column in _columns(first) if first else []:
-            if column != "id":
-                owners.setdefault(column, folder.name)
-    return StoreSource(store, shards, owners, _columns(store.documents(shards[0])))
-
-
-def _columns(path: Path) -> list[str]:
-    try:
-        names: list[str] = pq.read_schema(path).names
-        return names
-    except (OSError, pa.ArrowException) as error:
-        raise FineeduError(f"{path} is damaged ({error}): delete it and run again, it is made anew") from error
