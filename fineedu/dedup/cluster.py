@@ -117,7 +117,7 @@ def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
     import polars as pl
 
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     buffer = text_buffer(pl.Series(names, dtype=pl.String))
     found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)

@@ -23,8 +23,8 @@ from datatrove.pipeline.base import PipelineStep
 from fineedu.dedup.cluster import Memory, lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
-from fineedu.signals.heuristics.characters import N_CODE_POINTS, symbol_points
+from fineedu.kernels.arrow import text_buffer
+from fineedu.signals.heuristics import N_CODE_POINTS, symbol_points, tables
 from fineedu.store import Shard, atomic_open
 
 _PRIME = (1 << 61) - 1
@@ -84,7 +84,6 @@ def datatrove_signatures(
         (m, bands * rows) uint64 signatures, and (m,) shingles of each text: with none it has no signature.
     """
     from fineedu.dedup.datatrove_kernels import sign_simplified
-    from fineedu.signals.heuristics.tables import tables
 
     buffer = text_buffer(simplify(texts))
     signatures, counts = sign_simplified(buffer.data, buffer.offsets, tables(), n, *permutations(bands, rows, seed))

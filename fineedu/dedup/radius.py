@@ -164,7 +164,7 @@ def blast_radius(
         The figures; the same for any order of shards.
     """
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     hosts, dumps = _Hosts(), _Hosts()
     by: dict[str, int] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineedu.signals.heuristics.compiled import inner, kernel
+from fineedu.kernels.compiled import inner, kernel
 
 #: Raised whenever the same text would give other signatures.
 VERSION = 1

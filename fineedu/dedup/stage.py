@@ -131,7 +131,7 @@ def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[
     from fineedu.dedup.address import canonical_urls
     from fineedu.dedup.shingles import string_keys
     from fineedu.dedup.signature import band_keys, sign
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     minhash = minhash_of(config)
     names = [f"band{n:03d}" for n in range(minhash.bands)]

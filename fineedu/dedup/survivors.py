@@ -153,7 +153,7 @@ def survivor_ids(parts: Sequence[Part], survivors: Survivors) -> tuple[npt.NDArr
 def sections_of(ids: pl.Series, languages: pl.Series) -> dict[str, Any]:
     """Return the per-row sections of a key file."""
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     names, tongues = text_buffer(ids), text_buffer(languages)
     return {
