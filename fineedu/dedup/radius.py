@@ -65,6 +65,7 @@ class BlastRadius:
         bound: similarity that the banding finds with probability one half, or that ``verify`` asks for.
         curve: similarity to share found.
         verified: documents compared with their survivor, failed and unchecked; None where ``verify`` is not set.
+        substrings: from :func:`fineedu.dedup.substring_report.substring_report`; None where they are not set.
     """
 
     documents: int
@@ -80,6 +81,7 @@ class BlastRadius:
     bound: float
     curve: list[dict[str, Any]]
     verified: dict[str, int] | None = None
+    substrings: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -185,7 +187,7 @@ def blast_radius(
             )
             largest = largest.unique("dup_cluster", keep="first", maintain_order=True).head(_LARGEST)
     limit = threshold(minhash.bands, minhash.rows) if bound is None else bound
-    texts = _texts(store, shards, {*sample["id"], *sample["dup_of"], *largest["id"], *largest["dup_of"]} - {None})
+    texts = texts_of(store, shards, {*sample["id"], *sample["dup_of"], *largest["id"], *largest["dup_of"]} - {None})
     compared = [_pair(row, texts, minhash) for row in sample.iter_rows(named=True)]
     pairs = [_pair(row, texts, minhash) for row in largest.iter_rows(named=True)]
     total = hosts.total()
@@ -205,7 +207,7 @@ def blast_radius(
     )  # fmt: skip
 
 
-def _texts(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[str, str]:
+def texts_of(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[str, str]:
     """Return the texts of a few documents; only row groups that hold one are read."""
     found: dict[str, str] = {}
     names = pl.Series(list(wanted), dtype=pl.String)

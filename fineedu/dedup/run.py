@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup import lines
+from fineedu.dedup import lines, substrings
 from fineedu.dedup.cluster import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
+from fineedu.dedup.substring_report import substring_report
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
@@ -43,7 +44,8 @@ class ListShards(PipelineStep):  # type: ignore[misc]
 
 def dedup_columns(config: DedupConfig) -> dict[str, dict[str, pl.DataType]]:
     """Return the signal families that deduplication gives, with their columns."""
-    return {FAMILY: SCHEMA} | ({lines.FAMILY: lines.SCHEMA} if config.lines else {})
+    found = {FAMILY: SCHEMA} | ({lines.FAMILY: lines.SCHEMA} if config.lines else {})
+    return found | ({substrings.FAMILY: substrings.SCHEMA} if config.substrings else {})
 
 
 def families_made_by(
@@ -60,8 +62,13 @@ def families_made_by(
         FineeduError: settings that do not go together, or a score that is no signal.
     """
     lines.check_lines(config)
+    substrings.check_substrings(config)
     found = {FAMILY: dedup_made_by(config, made_by, owners)}
-    return found | ({lines.FAMILY: lines.lines_made_by(config, made_by["documents"])} if config.lines else {})
+    if config.lines:
+        found[lines.FAMILY] = lines.lines_made_by(config, made_by["documents"])
+    if config.substrings:
+        found[substrings.FAMILY] = substrings.substrings_made_by(config, made_by["documents"])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,15 @@ class _Work:
             sign: list[PipelineStep] = [SignShards(folder, folder.claim())]
             if self.config.lines:
                 sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
+            if self.config.substrings:
+                sign.append(substrings.ListAnchors(self.store, self.config, self.made_by[substrings.FAMILY]))
             run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)
             if self.config.lines:
                 self._measure_lines(tasks)
+            if self.config.substrings:
+                made = self.made_by[substrings.FAMILY]
+                memory = Memory(self.config.memory_mb)
+                substrings.find_substrings(self.store, self.shards, self.config, made, memory)
             return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
 
     def _measure_lines(self, tasks: int) -> None:
@@ -136,6 +149,8 @@ def _finish(
         for group in told:
             counts.update(group["verified"])
         radius = replace(radius, verified=dict(counts))
+    if config.substrings is not None:
+        radius = replace(radius, substrings=substring_report(store, shards))
     write_json(store.root / "dedup" / "report.json", {"groups": told, **radius.as_json()})
     check_hosts(radius, config.max_host_loss, config.host_documents)
     return radius
@@ -148,7 +163,7 @@ def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     for path in sorted(store.root.glob("signals/*/_fingerprint.json")):
         family = path.parent.name
         shard = next(path.parent.glob("dump=*/*.parquet"), None)
-        if family not in (FAMILY, lines.FAMILY) and shard is not None:
+        if family not in (FAMILY, lines.FAMILY, substrings.FAMILY) and shard is not None:
             marks[family] = read_json(path)["made_by"]
             owners |= dict.fromkeys((name for name in pl.read_parquet_schema(shard) if name != "id"), family)
     return marks, owners

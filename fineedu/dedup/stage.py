@@ -56,7 +56,7 @@ def dedup_made_by(
         FineeduError: the score that ``keep: best`` goes by is no signal.
     """
     settings = config.model_dump(
-        mode="json", exclude={"memory_mb", "max_host_loss", "host_documents", "index", "score", "lines"}
+        mode="json", exclude={"memory_mb", "max_host_loss", "host_documents", "index", "score", "lines", "substrings"}
     )
     found = {"code": _VERSION, **minhash_of(config).made_by, **settings, "documents": fingerprint(made_by["documents"])}
     if config.keep == "best":
