@@ -92,12 +92,15 @@ def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
     """Number the rows of key files one after the other.
 
     Raises:
-        FineeduError: a file is damaged, or there are more rows than 32 bits count.
+        FineeduError: a file is damaged or another shard's, or there are more rows than 32 bits count.
     """
     parts: list[Part] = []
     base = 0
     for path, shard, here in paths:
-        rows = KeyFile(path).rows
+        file = KeyFile(path)
+        if file.facts["shard"] != str(shard):
+            raise FineeduError(f"{path} holds the keys of {file.facts['shard']}, not of {shard}: delete it, run again")
+        rows = file.rows
         parts.append(Part(path, shard, base, rows, here))
         base += rows
     if base >= 1 << 32:

@@ -237,9 +237,10 @@ def _as_keys(signatures: Path, name: str, work: Path, bands: int, rows: int) -> 
         columns[f"band{band:03d}"] = KeyColumn(keys[order], places[order])
         most = max(most, int(places.max()) + 1 if len(places) else 0)
     index = int(name.partition(".")[0])
-    target = work / f"{index:05d}.keys"
-    write_key_file(target, columns, {"id_hash": np.zeros(most, np.uint64)}, {"fingerprint": "datatrove"})
-    return target, Shard("datatrove", index), True
+    target, shard = work / f"{index:05d}.keys", Shard("datatrove", index)
+    facts = {"fingerprint": "datatrove", "shard": str(shard)}
+    write_key_file(target, columns, {"id_hash": np.zeros(most, np.uint64)}, facts)
+    return target, shard, True
 
 
 def _write_pairs(

@@ -186,7 +186,7 @@ class ListLines(PipelineStep):  # type: ignore[misc]
                 empty = pl.Series([], dtype=pl.String)
                 sections = sections_of(*(pl.concat([empty, *part], rechunk=True) for part in (ids, languages)))
                 columns = {"line": KeyColumn(whole[order], places[order])}
-                write_key_file(path, columns, sections, {"fingerprint": mark, "origin": mark})
+                write_key_file(path, columns, sections, {"fingerprint": mark, "shard": str(shard), "origin": mark})
             yield shard
 
 

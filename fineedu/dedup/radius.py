@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import unified_diff
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class BlastRadius:
         dumps: dump, documents, removed and share, a row a dump.
         hosts: the same a host, by removed documents, the first hundred.
         worst: the same, by share, of hosts with ``host_documents`` or more.
-        sizes: cluster sizes: at least, clusters, documents.
+        sizes: cluster sizes: at least, below, clusters, documents.
         largest: a pair of each of the largest clusters.
         checked: removed documents of a random sample that were compared with their survivor.
         below: those of them less alike than ``bound``.
@@ -100,7 +101,7 @@ class BlastRadius:
         return max((middle - spread) / (1 + z * z / n), 0.0), min((middle + spread) / (1 + z * z / n), 1.0)
 
 
-def check_hosts(radius: BlastRadius, most: float | None, documents: int) -> None:
+def check_hosts(radius: BlastRadius, most: float | None, documents: int, page: Path) -> None:
     """Stop where a host would lose too much.
 
     Raises:
@@ -111,7 +112,7 @@ def check_hosts(radius: BlastRadius, most: float | None, documents: int) -> None
         named = ", ".join(f"{row['host']} ({row['removed']:,} of {row['documents']:,})" for row in over[:5])
         raise FineeduError(
             f"deduplication would take more than {most:.0%} of {len(over)} host(s) with {documents} documents or more: "
-            f"{named}. Look at their pairs with `fineedu dedup`, then raise dedup.max_host_loss or add dedup.verify"
+            f"{named}. Nothing is removed; look at {page}, then raise dedup.max_host_loss or add dedup.verify"
         )
 
 
@@ -144,7 +145,7 @@ def _sizes(sizes: Mapping[int, int]) -> list[dict[str, Any]]:
         chosen = {size: count for size, count in sizes.items() if low <= size < high}
         if chosen:
             documents = sum(size * count for size, count in chosen.items())
-            rows.append({"at_least": low, "clusters": sum(chosen.values()), "documents": documents})
+            rows.append({"at_least": low, "below": high, "clusters": sum(chosen.values()), "documents": documents})
     return rows
 
 
@@ -173,7 +174,10 @@ def blast_radius(
     sample = largest = pl.DataFrame(schema=_GONE)
     for shard in shards:
         signals = read_batches(store.signals(FAMILY, shard))
-        for documents, batch in zip(read_batches(store.documents(shard), ["host"]), signals, strict=True):
+        for documents, batch in zip(read_batches(store.documents(shard), ["id", "host"]), signals, strict=True):
+            if not documents["id"].equals(batch["id"]):
+                own = store.signals(FAMILY, shard)
+                raise FineeduError(f"{own} does not belong to {store.documents(shard)}: delete it and run again")
             hosts.add(documents["host"], batch["dup_keep"])
             dumps.add(pl.repeat(shard.dump, batch.height, eager=True), batch["dup_keep"])
             for way, count in batch["dup_by"].drop_nulls().value_counts().iter_rows():

@@ -21,6 +21,7 @@ from fineedu.dedup.substring_report import substring_report
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.report.duplicates import write_duplicates_page
 from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class _Work:
     workers: int
     engine: EngineName
     logs: Path
+    #: where a copy of the report goes that later runs do not change
+    folder: Path | None = None
+    #: fail where a host would lose too much
+    stop: bool = True
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
@@ -100,7 +105,32 @@ class _Work:
                 made = self.made_by[substrings.FAMILY]
                 memory = Memory(self.config.memory_mb)
                 substrings.find_substrings(self.store, self.shards, self.config, made, memory)
-            return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
+            return self._finish()
+
+    def _finish(self) -> BlastRadius:
+        """Write the signals, and what they would remove."""
+        store, shards, config = self.store, self.shards, self.config
+        groups = deduplicate(store, shards, config, self.made_by[FAMILY], self.owners)
+        told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
+        sizes: Counter[int] = Counter()
+        verified: Counter[str] = Counter()
+        for group in told:
+            sizes.update({int(size): count for size, count in group["sizes"].items()})
+            verified.update(group["verified"] or {})
+        bound = config.verify.at_least if config.verify and config.verify.measure == "jaccard" else None
+        radius = replace(
+            blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents),
+            verified=dict(verified) if config.verify else None,
+            substrings=substring_report(store, shards) if config.substrings else None,
+        )
+        report = {"settings": config.model_dump(mode="json"), "groups": told, **radius.as_json()}
+        write_json(store.root / "dedup" / "report.json", report)
+        page = write_duplicates_page(store.root / "dedup" / "report.html", report)
+        if self.folder is not None:
+            write_json(self.folder / "dedup.json", report)
+        if self.stop:
+            check_hosts(radius, config.max_host_loss, config.host_documents, page)
+        return radius
 
     def _measure_lines(self, tasks: int) -> None:
         path = self.store.root / "dedup" / "lines" / "frequent.npy"
@@ -129,31 +159,12 @@ def find_duplicates(
     """
     job = plan.job
     assert job.recipe.dedup is not None
-    logs = job.store.run(job.run_id) / "logs" / "dedup"
-    work = _Work(job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine, logs)
+    folder = job.store.run(job.run_id)
+    work = _Work(
+        job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine,
+        folder / "logs" / "dedup", folder,
+    )  # fmt: skip
     return work.run(steps, tasks)
-
-
-def _finish(
-    store: Store, shards: Sequence[Shard], config: DedupConfig, made_by: Mapping[str, Any], owners: Mapping[str, str]
-) -> BlastRadius:
-    groups = deduplicate(store, shards, config, made_by, owners)
-    sizes: Counter[int] = Counter()
-    told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
-    for group in told:
-        sizes.update({int(size): count for size, count in group["sizes"].items()})
-    bound = config.verify.at_least if config.verify and config.verify.measure == "jaccard" else None
-    radius = blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents)
-    if config.verify is not None:
-        counts: Counter[str] = Counter()
-        for group in told:
-            counts.update(group["verified"])
-        radius = replace(radius, verified=dict(counts))
-    if config.substrings is not None:
-        radius = replace(radius, substrings=substring_report(store, shards))
-    write_json(store.root / "dedup" / "report.json", {"groups": told, **radius.as_json()})
-    check_hosts(radius, config.max_host_loss, config.host_documents)
-    return radius
 
 
 def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -170,7 +181,12 @@ def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
 
 def dedup_store(
-    output: str | Path, config: DedupConfig, *, workers: int | None = None, engine: EngineName = "local"
+    output: str | Path,
+    config: DedupConfig,
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    stop: bool = True,
 ) -> BlastRadius:
     """Find the duplicates of a store's documents and write them as the signals ``dup_*``. Run again, it goes on.
 
@@ -179,9 +195,10 @@ def dedup_store(
         config: settings.
         workers: shards signed at a time; default the processors at hand.
         engine: ``local`` or ``ray``.
+        stop: fail where a host would lose more than ``config.max_host_loss``; else the caller looks.
 
     Returns:
-        What would be removed. It lies in ``dedup/report.json`` of the store too.
+        What would be removed. It lies in ``dedup/report.json`` and ``dedup/report.html`` of the store too.
 
     Raises:
         FineeduError: no store there, or one in use; a mistake in the settings; a host would lose too much.
@@ -194,7 +211,7 @@ def dedup_store(
     marks, owners = _measured(store)
     made_by = families_made_by(config, marks, owners)
     logs = store.root / "dedup" / "logs" / "shards"
-    work = _Work(store, shards, config, made_by, owners, workers or default_workers(), engine, logs)
+    work = _Work(store, shards, config, made_by, owners, workers or default_workers(), engine, logs, stop=stop)
     with store.lock():
         for family, made in made_by.items():
             store.claim(f"signals/{family}", made)

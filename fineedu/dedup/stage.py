@@ -123,7 +123,8 @@ class KeyFolder:
                 raise FineeduError(
                     f"{path} remembers another archive than {self.store.documents(shard)}: take another --dump"
                 )
-        sign_shard(self.store.documents(shard), path, self.config, {"fingerprint": mark, "origin": origin})
+        facts = {"fingerprint": mark, "shard": str(shard), "origin": origin}
+        sign_shard(self.store.documents(shard), path, self.config, facts)
 
 
 def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[str, Any]) -> None:

@@ -139,7 +139,8 @@ def _list_anchors(documents: Path, path: Path, config: DedupConfig, shard: Shard
     salt = np.concatenate(salted)
     # The salts stand where other key files have a hash of the id: it is what counts a key file's rows.
     rows = {"id_hash": salt, "ends": np.concatenate(ends)}
-    write_key_file(path, {"anchor": KeyColumn(whole[order], at[order])}, rows, {"fingerprint": mark, "origin": mark})
+    facts = {"fingerprint": mark, "shard": str(shard), "origin": mark}
+    write_key_file(path, {"anchor": KeyColumn(whole[order], at[order])}, rows, facts)
 
 
 def find_substrings(
