@@ -133,7 +133,8 @@ def make_shard(store: Store, shard: Shard, start: int, count: int) -> None:
     columns |= {"exact": KeyColumn.of(made_up_keys(start, count)[0] + np.uint64(1), has)}
     folder = KeyFolder(store, DedupConfig())
     sections = sections_of(ids, pl.repeat("en", count, eager=True))
-    write_key_file(folder.path(shard), columns, sections, {"fingerprint": "bench", "origin": str(shard)})
+    facts = {"fingerprint": "bench", "shard": str(shard), "origin": str(shard)}
+    write_key_file(folder.path(shard), columns, sections, facts)
     date = datetime(2024, 1, 1, tzinfo=UTC)
     frame = pl.DataFrame({"id": ids, "text_bytes": (keys[0] % np.uint64(9000)).astype(np.uint32)})
     frame = frame.with_columns(pl.lit(date).alias("date"), pl.lit("h.example").alias("host"))

@@ -29,8 +29,8 @@ from datatrove.pipeline.filters import (
 )
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
+from fineedu.kernels.arrow import text_buffer
 from fineedu.signals.heuristics import HeuristicSignals
-from fineedu.signals.heuristics.arrow import text_buffer
 from fineedu.signals.heuristics.measure import (
     ALL_PARTS,
     PART_C4,

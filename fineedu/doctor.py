@@ -24,6 +24,7 @@ State = Literal["ok", "missing", "problem"]
 _EXTRAS = {
     "ray": "--engine ray: the same run on a Ray cluster",
     "s3": "inputs on S3 and compatible stores",
+    "substrings": "deduplication by exact substrings",
     "llamacpp": "annotating with llama.cpp in process",
     "train": "training fastText classifiers, baselines of fineedu evaluate",
     "encoder": "training encoders and static embeddings, torch on a GPU",

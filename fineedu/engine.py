@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -111,6 +112,10 @@ def _ray_executor(steps: list[PipelineStep], tasks: int, workers: int, logs: str
     )
 
 
+#: errors of a disk that is full, over quota or read-only
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
 def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName, logs: Path) -> None:
     """Run steps for every rank and come back when all have ended well.
 
@@ -136,7 +141,15 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
         executor = LocalEngine(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
     for mark in (logs / "completions").glob("*"):
         mark.unlink()
-    executor.run()
+    try:
+        executor.run()
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        # Not from a step, which names its file: from datatrove's log and statistics of a task.
+        raise FineeduError(
+            f"cannot write to {logs}: {error.strerror}. Mend that and run the same command again: it resumes."
+        ) from error
     # RayPipelineExecutor returns normally when tasks failed; the marks tell.
     missing = [rank for rank in range(tasks) if not (logs / "completions" / f"{rank:05d}").exists()]
     if missing:

@@ -115,6 +115,12 @@ class LinesConfig(_Strict):
     characters: int = Field(10, ge=1, description="shorter lines are never counted as repeated")
 
 
+class SubstringsConfig(_Strict):
+    """Runs of bytes that stand in the texts more than once; the outcome is the signals ``repeated_byte*``."""
+
+    bytes: int = Field(200, ge=16, le=100_000, description="shorter runs do not count; 200 are about 50 tokens")
+
+
 class DedupConfig(_Strict):
     """Which documents count as copies of one, and which of them stays; the outcome is the signals ``dup_*``."""
 
@@ -136,6 +142,7 @@ class DedupConfig(_Strict):
     )
     score: str = Field("edu_score", description="signal that keep: best goes by")
     lines: LinesConfig | None = Field(None, description="measure lines that many documents share")
+    substrings: SubstringsConfig | None = Field(None, description="measure runs of bytes that stand in texts twice")
     verify: VerifyConfig | None = Field(None, description="compare texts before a document counts as a copy")
     index: str | None = Field(None, description="folder of an index that several stores share; default in the store")
     memory_mb: int = Field(4000, ge=100, description="memory that clustering may take, MB")

@@ -92,12 +92,15 @@ def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
     """Number the rows of key files one after the other.
 
     Raises:
-        FineeduError: a file is damaged, or there are more rows than 32 bits count.
+        FineeduError: a file is damaged or another shard's, or there are more rows than 32 bits count.
     """
     parts: list[Part] = []
     base = 0
     for path, shard, here in paths:
-        rows = KeyFile(path).rows
+        file = KeyFile(path)
+        if file.facts["shard"] != str(shard):
+            raise FineeduError(f"{path} holds the keys of {file.facts['shard']}, not of {shard}: delete it, run again")
+        rows = file.rows
         parts.append(Part(path, shard, base, rows, here))
         base += rows
     if base >= 1 << 32:
@@ -117,7 +120,7 @@ def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
     import polars as pl
 
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     buffer = text_buffer(pl.Series(names, dtype=pl.String))
     found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)

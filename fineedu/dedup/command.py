@@ -59,6 +59,12 @@ def dedup(
     lines: Annotated[
         int | None, typer.Option(min=2, help="Measure lines that stand in so many documents, e.g. 6.")
     ] = None,
+    substrings: Annotated[
+        int | None,
+        typer.Option(
+            min=16, help="Measure runs of so many bytes that stand in texts twice, e.g. 200 (about 50 tokens)."
+        ),
+    ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
     memory_mb: Annotated[int, typer.Option(min=100, help="Memory that clustering may take.")] = 4000,
     max_host_loss: Annotated[
@@ -84,19 +90,22 @@ def dedup(
         score=score,
         verify={"at_least": verify} if verify else None,
         lines={"documents": lines} if lines else None,
+        substrings={"bytes": substrings} if substrings else None,
         index=str(index) if index else None,
         memory_mb=memory_mb,
+        max_host_loss=max_host_loss,
     )
-    radius = dedup_store(output, config, workers=workers)
+    radius = dedup_store(output, config, workers=workers, stop=False)  # first print what a host would lose
     if as_json:
         import json
 
         typer.echo(json.dumps(radius.as_json(), indent=2, ensure_ascii=False))
     else:
         _print(radius, config)
+        typer.echo(f"with all pairs: {output / 'dedup' / 'report.html'}")
     from fineedu.dedup.radius import check_hosts
 
-    check_hosts(radius, max_host_loss, config.host_documents)
+    check_hosts(radius, max_host_loss, config.host_documents, output / "dedup" / "report.html")
 
 
 def _safe(text: object) -> str:
@@ -150,6 +159,14 @@ def _print(radius: Any, config: Any) -> None:
         out.print(
             f"estimated false positives: {radius.below} of {radius.checked} sampled are less alike than Jaccard "
             f"{radius.bound:.2f} ({low:.1%} to {high:.1%} of what would go)",
+            highlight=False,
+        )
+    if radius.substrings:
+        found = radius.substrings
+        out.print(
+            f"exact substrings: {found['repeated_bytes'] / max(found['bytes'], 1):.1%} of the text stands in runs of "
+            f"{config.substrings.bytes} bytes or more that the corpus holds twice ({found['touched']:,} documents); "
+            f"all but the first of each: {found['later_copy_bytes'] / max(found['bytes'], 1):.1%}",
             highlight=False,
         )
     for pair in radius.largest[:5]:

@@ -23,8 +23,8 @@ from datatrove.pipeline.base import PipelineStep
 from fineedu.dedup.cluster import Memory, lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
-from fineedu.signals.heuristics.characters import N_CODE_POINTS, symbol_points
+from fineedu.kernels.arrow import text_buffer
+from fineedu.signals.heuristics import N_CODE_POINTS, symbol_points, tables
 from fineedu.store import Shard, atomic_open
 
 _PRIME = (1 << 61) - 1
@@ -84,7 +84,6 @@ def datatrove_signatures(
         (m, bands * rows) uint64 signatures, and (m,) shingles of each text: with none it has no signature.
     """
     from fineedu.dedup.datatrove_kernels import sign_simplified
-    from fineedu.signals.heuristics.tables import tables
 
     buffer = text_buffer(simplify(texts))
     signatures, counts = sign_simplified(buffer.data, buffer.offsets, tables(), n, *permutations(bands, rows, seed))
@@ -238,9 +237,10 @@ def _as_keys(signatures: Path, name: str, work: Path, bands: int, rows: int) -> 
         columns[f"band{band:03d}"] = KeyColumn(keys[order], places[order])
         most = max(most, int(places.max()) + 1 if len(places) else 0)
     index = int(name.partition(".")[0])
-    target = work / f"{index:05d}.keys"
-    write_key_file(target, columns, {"id_hash": np.zeros(most, np.uint64)}, {"fingerprint": "datatrove"})
-    return target, Shard("datatrove", index), True
+    target, shard = work / f"{index:05d}.keys", Shard("datatrove", index)
+    facts = {"fingerprint": "datatrove", "shard": str(shard)}
+    write_key_file(target, columns, {"id_hash": np.zeros(most, np.uint64)}, facts)
+    return target, shard, True
 
 
 def _write_pairs(

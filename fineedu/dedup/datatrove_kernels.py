@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fineedu.signals.heuristics.compiled import inner, kernel
-from fineedu.signals.heuristics.measure import _decode
-from fineedu.signals.heuristics.words import split_words
+from fineedu.kernels.compiled import inner, kernel
+from fineedu.kernels.utf8 import decode
+from fineedu.signals.heuristics import split_words
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
@@ -142,7 +142,7 @@ def sign_simplified(data: Any, offsets: Any, tables: Any, n: int, factors: Any, 
     signatures = np.empty((m, factors.shape[0]), np.uint64)
     counts = np.zeros(m, np.int64)
     for d in range(m):
-        length = _decode(data, offsets[d], offsets[d + 1], tables.classes, points, classes)
+        length = decode(data, offsets[d], offsets[d + 1], tables.classes, points, classes)
         words = split_words(points, classes, 0, length, tables.keys, tables.values, spans, stack)
         at = 0
         for w in range(words):

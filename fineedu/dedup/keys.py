@@ -25,7 +25,7 @@ from fineedu.errors import FineeduError
 from fineedu.store import atomic_open
 
 MAGIC = b"FEDUKEYS"
-VERSION = 1
+VERSION = 2
 #: parts of the range of keys by their first byte: ``starts`` says where each begins
 PARTS = 256
 _HEAD = struct.Struct("<8sII")
@@ -69,7 +69,7 @@ def write_key_file(
         path: where.
         columns: name to keys.
         rows: name to a value a row (or, for ``id_bytes``, the ids one after the other).
-        facts: what made it, JSON-ready; must hold ``fingerprint``.
+        facts: what made it, JSON-ready; must hold ``fingerprint`` and ``shard``.
     """
     sections = {f"row/{name}": values for name, values in rows.items()}
     for name, column in columns.items():
@@ -109,7 +109,7 @@ class KeyFile:
                 if magic != MAGIC:
                     raise FineeduError(f"{path} is not a key file of fineedu: delete it and run again")
                 if version != VERSION:
-                    raise FineeduError(f"{path} is a key file of version {version}, this is {VERSION}: delete it")
+                    raise FineeduError(f"{path} is of version {version}, this is {VERSION}: delete it and run again")
                 self.facts: dict[str, Any] = json.loads(stream.read(length))
             self._at = _first(length)
             whole = self._at + self.facts["bytes"]

@@ -15,9 +15,9 @@ from fineedu.dedup.cluster import Memory, Part, gather, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
 from fineedu.dedup.survivors import sections_of
 from fineedu.errors import FineeduError
+from fineedu.kernels.arrow import text_buffer
+from fineedu.kernels.compiled import inner, kernel
 from fineedu.recipe import DedupConfig, LinesConfig
-from fineedu.signals.heuristics.arrow import text_buffer
-from fineedu.signals.heuristics.compiled import inner, kernel
 from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts
 
 FAMILY = "lines"
@@ -186,7 +186,7 @@ class ListLines(PipelineStep):  # type: ignore[misc]
                 empty = pl.Series([], dtype=pl.String)
                 sections = sections_of(*(pl.concat([empty, *part], rechunk=True) for part in (ids, languages)))
                 columns = {"line": KeyColumn(whole[order], places[order])}
-                write_key_file(path, columns, sections, {"fingerprint": mark, "origin": mark})
+                write_key_file(path, columns, sections, {"fingerprint": mark, "shard": str(shard), "origin": mark})
             yield shard
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fineedu.signals.heuristics.compiled import inner, kernel
+from fineedu.kernels.compiled import inner, kernel
 
 #: number of a row that is in no cluster of two or more
 ALONE = np.uint32(0xFFFFFFFF)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import unified_diff
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,14 @@ class BlastRadius:
         dumps: dump, documents, removed and share, a row a dump.
         hosts: the same a host, by removed documents, the first hundred.
         worst: the same, by share, of hosts with ``host_documents`` or more.
-        sizes: cluster sizes: at least, clusters, documents.
+        sizes: cluster sizes: at least, below, clusters, documents.
         largest: a pair of each of the largest clusters.
         checked: removed documents of a random sample that were compared with their survivor.
         below: those of them less alike than ``bound``.
         bound: similarity that the banding finds with probability one half, or that ``verify`` asks for.
         curve: similarity to share found.
         verified: documents compared with their survivor, failed and unchecked; None where ``verify`` is not set.
+        substrings: from :func:`fineedu.dedup.substring_report.substring_report`; None where they are not set.
     """
 
     documents: int
@@ -80,6 +82,7 @@ class BlastRadius:
     bound: float
     curve: list[dict[str, Any]]
     verified: dict[str, int] | None = None
+    substrings: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -98,7 +101,7 @@ class BlastRadius:
         return max((middle - spread) / (1 + z * z / n), 0.0), min((middle + spread) / (1 + z * z / n), 1.0)
 
 
-def check_hosts(radius: BlastRadius, most: float | None, documents: int) -> None:
+def check_hosts(radius: BlastRadius, most: float | None, documents: int, page: Path) -> None:
     """Stop where a host would lose too much.
 
     Raises:
@@ -109,7 +112,7 @@ def check_hosts(radius: BlastRadius, most: float | None, documents: int) -> None
         named = ", ".join(f"{row['host']} ({row['removed']:,} of {row['documents']:,})" for row in over[:5])
         raise FineeduError(
             f"deduplication would take more than {most:.0%} of {len(over)} host(s) with {documents} documents or more: "
-            f"{named}. Look at their pairs with `fineedu dedup`, then raise dedup.max_host_loss or add dedup.verify"
+            f"{named}. Nothing is removed; look at {page}, then raise dedup.max_host_loss or add dedup.verify"
         )
 
 
@@ -142,7 +145,7 @@ def _sizes(sizes: Mapping[int, int]) -> list[dict[str, Any]]:
         chosen = {size: count for size, count in sizes.items() if low <= size < high}
         if chosen:
             documents = sum(size * count for size, count in chosen.items())
-            rows.append({"at_least": low, "clusters": sum(chosen.values()), "documents": documents})
+            rows.append({"at_least": low, "below": high, "clusters": sum(chosen.values()), "documents": documents})
     return rows
 
 
@@ -164,14 +167,17 @@ def blast_radius(
         The figures; the same for any order of shards.
     """
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     hosts, dumps = _Hosts(), _Hosts()
     by: dict[str, int] = {}
     sample = largest = pl.DataFrame(schema=_GONE)
     for shard in shards:
         signals = read_batches(store.signals(FAMILY, shard))
-        for documents, batch in zip(read_batches(store.documents(shard), ["host"]), signals, strict=True):
+        for documents, batch in zip(read_batches(store.documents(shard), ["id", "host"]), signals, strict=True):
+            if not documents["id"].equals(batch["id"]):
+                own = store.signals(FAMILY, shard)
+                raise FineeduError(f"{own} does not belong to {store.documents(shard)}: delete it and run again")
             hosts.add(documents["host"], batch["dup_keep"])
             dumps.add(pl.repeat(shard.dump, batch.height, eager=True), batch["dup_keep"])
             for way, count in batch["dup_by"].drop_nulls().value_counts().iter_rows():
@@ -185,7 +191,7 @@ def blast_radius(
             )
             largest = largest.unique("dup_cluster", keep="first", maintain_order=True).head(_LARGEST)
     limit = threshold(minhash.bands, minhash.rows) if bound is None else bound
-    texts = _texts(store, shards, {*sample["id"], *sample["dup_of"], *largest["id"], *largest["dup_of"]} - {None})
+    texts = texts_of(store, shards, {*sample["id"], *sample["dup_of"], *largest["id"], *largest["dup_of"]} - {None})
     compared = [_pair(row, texts, minhash) for row in sample.iter_rows(named=True)]
     pairs = [_pair(row, texts, minhash) for row in largest.iter_rows(named=True)]
     total = hosts.total()
@@ -205,7 +211,7 @@ def blast_radius(
     )  # fmt: skip
 
 
-def _texts(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[str, str]:
+def texts_of(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[str, str]:
     """Return the texts of a few documents; only row groups that hold one are read."""
     found: dict[str, str] = {}
     names = pl.Series(list(wanted), dtype=pl.String)

@@ -13,13 +13,15 @@ import numpy as np
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup import lines
+from fineedu.dedup import lines, substrings
 from fineedu.dedup.cluster import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
+from fineedu.dedup.substring_report import substring_report
 from fineedu.engine import EngineName, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.report.duplicates import write_duplicates_page
 from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ class ListShards(PipelineStep):  # type: ignore[misc]
 
 def dedup_columns(config: DedupConfig) -> dict[str, dict[str, pl.DataType]]:
     """Return the signal families that deduplication gives, with their columns."""
-    return {FAMILY: SCHEMA} | ({lines.FAMILY: lines.SCHEMA} if config.lines else {})
+    found = {FAMILY: SCHEMA} | ({lines.FAMILY: lines.SCHEMA} if config.lines else {})
+    return found | ({substrings.FAMILY: substrings.SCHEMA} if config.substrings else {})
 
 
 def families_made_by(
@@ -60,8 +63,13 @@ def families_made_by(
         FineeduError: settings that do not go together, or a score that is no signal.
     """
     lines.check_lines(config)
+    substrings.check_substrings(config)
     found = {FAMILY: dedup_made_by(config, made_by, owners)}
-    return found | ({lines.FAMILY: lines.lines_made_by(config, made_by["documents"])} if config.lines else {})
+    if config.lines:
+        found[lines.FAMILY] = lines.lines_made_by(config, made_by["documents"])
+    if config.substrings:
+        found[substrings.FAMILY] = substrings.substrings_made_by(config, made_by["documents"])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,10 @@ class _Work:
     workers: int
     engine: EngineName
     logs: Path
+    #: where a copy of the report goes that later runs do not change
+    folder: Path | None = None
+    #: fail where a host would lose too much
+    stop: bool = True
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
@@ -84,10 +96,41 @@ class _Work:
             sign: list[PipelineStep] = [SignShards(folder, folder.claim())]
             if self.config.lines:
                 sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
+            if self.config.substrings:
+                sign.append(substrings.ListAnchors(self.store, self.config, self.made_by[substrings.FAMILY]))
             run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)
             if self.config.lines:
                 self._measure_lines(tasks)
-            return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
+            if self.config.substrings:
+                made = self.made_by[substrings.FAMILY]
+                memory = Memory(self.config.memory_mb)
+                substrings.find_substrings(self.store, self.shards, self.config, made, memory)
+            return self._finish()
+
+    def _finish(self) -> BlastRadius:
+        """Write the signals, and what they would remove."""
+        store, shards, config = self.store, self.shards, self.config
+        groups = deduplicate(store, shards, config, self.made_by[FAMILY], self.owners)
+        told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
+        sizes: Counter[int] = Counter()
+        verified: Counter[str] = Counter()
+        for group in told:
+            sizes.update({int(size): count for size, count in group["sizes"].items()})
+            verified.update(group["verified"] or {})
+        bound = config.verify.at_least if config.verify and config.verify.measure == "jaccard" else None
+        radius = replace(
+            blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents),
+            verified=dict(verified) if config.verify else None,
+            substrings=substring_report(store, shards) if config.substrings else None,
+        )
+        report = {"settings": config.model_dump(mode="json"), "groups": told, **radius.as_json()}
+        write_json(store.root / "dedup" / "report.json", report)
+        page = write_duplicates_page(store.root / "dedup" / "report.html", report)
+        if self.folder is not None:
+            write_json(self.folder / "dedup.json", report)
+        if self.stop:
+            check_hosts(radius, config.max_host_loss, config.host_documents, page)
+        return radius
 
     def _measure_lines(self, tasks: int) -> None:
         path = self.store.root / "dedup" / "lines" / "frequent.npy"
@@ -116,29 +159,12 @@ def find_duplicates(
     """
     job = plan.job
     assert job.recipe.dedup is not None
-    logs = job.store.run(job.run_id) / "logs" / "dedup"
-    work = _Work(job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine, logs)
+    folder = job.store.run(job.run_id)
+    work = _Work(
+        job.store, list(job.shards), job.recipe.dedup, plan.made_by, plan.owners, workers, engine,
+        folder / "logs" / "dedup", folder,
+    )  # fmt: skip
     return work.run(steps, tasks)
-
-
-def _finish(
-    store: Store, shards: Sequence[Shard], config: DedupConfig, made_by: Mapping[str, Any], owners: Mapping[str, str]
-) -> BlastRadius:
-    groups = deduplicate(store, shards, config, made_by, owners)
-    sizes: Counter[int] = Counter()
-    told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
-    for group in told:
-        sizes.update({int(size): count for size, count in group["sizes"].items()})
-    bound = config.verify.at_least if config.verify and config.verify.measure == "jaccard" else None
-    radius = blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents)
-    if config.verify is not None:
-        counts: Counter[str] = Counter()
-        for group in told:
-            counts.update(group["verified"])
-        radius = replace(radius, verified=dict(counts))
-    write_json(store.root / "dedup" / "report.json", {"groups": told, **radius.as_json()})
-    check_hosts(radius, config.max_host_loss, config.host_documents)
-    return radius
 
 
 def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
@@ -148,14 +174,19 @@ def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     for path in sorted(store.root.glob("signals/*/_fingerprint.json")):
         family = path.parent.name
         shard = next(path.parent.glob("dump=*/*.parquet"), None)
-        if family not in (FAMILY, lines.FAMILY) and shard is not None:
+        if family not in (FAMILY, lines.FAMILY, substrings.FAMILY) and shard is not None:
             marks[family] = read_json(path)["made_by"]
             owners |= dict.fromkeys((name for name in pl.read_parquet_schema(shard) if name != "id"), family)
     return marks, owners
 
 
 def dedup_store(
-    output: str | Path, config: DedupConfig, *, workers: int | None = None, engine: EngineName = "local"
+    output: str | Path,
+    config: DedupConfig,
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    stop: bool = True,
 ) -> BlastRadius:
     """Find the duplicates of a store's documents and write them as the signals ``dup_*``. Run again, it goes on.
 
@@ -164,9 +195,10 @@ def dedup_store(
         config: settings.
         workers: shards signed at a time; default the processors at hand.
         engine: ``local`` or ``ray``.
+        stop: fail where a host would lose more than ``config.max_host_loss``; else the caller looks.
 
     Returns:
-        What would be removed. It lies in ``dedup/report.json`` of the store too.
+        What would be removed. It lies in ``dedup/report.json`` and ``dedup/report.html`` of the store too.
 
     Raises:
         FineeduError: no store there, or one in use; a mistake in the settings; a host would lose too much.
@@ -179,7 +211,7 @@ def dedup_store(
     marks, owners = _measured(store)
     made_by = families_made_by(config, marks, owners)
     logs = store.root / "dedup" / "logs" / "shards"
-    work = _Work(store, shards, config, made_by, owners, workers or default_workers(), engine, logs)
+    work = _Work(store, shards, config, made_by, owners, workers or default_workers(), engine, logs, stop=stop)
     with store.lock():
         for family, made in made_by.items():
             store.claim(f"signals/{family}", made)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineedu.signals.heuristics.compiled import inner, kernel
+from fineedu.kernels.compiled import inner, kernel
 
 #: Raised whenever the same text would give other signatures.
 VERSION = 1
@@ -137,40 +137,56 @@ def _word_hashes(data: Any, start: int, end: int, table: Any, out: Any) -> Any:
 def _plain_points(data: Any, start: int, end: int, table: Any, out: Any) -> int:
     """Fill ``out`` with the code points of the text in lower case, runs of whitespace as one, none at the ends."""
     count = 0
-    waiting = False
+    after_space = True
     i = start
     while i < end:
-        point, i = _next_point(data, i)
+        point = np.uint32(data[i])
+        if point < 0x80:
+            i += 1
+        else:
+            point, i = _next_point(data, i)
         entry = table[point]
-        if entry & _SPACE:
-            waiting = count > 0
-            continue
-        if waiting:
-            out[count] = np.uint64(32)
-            count += 1
-            waiting = False
-        out[count] = np.uint64(entry & _POINT)
-        count += 1
+        # No branch on spaces: where words end is what a processor cannot foresee.
+        space = (entry & _SPACE) != 0
+        out[count] = np.uint64(32) if space else np.uint64(entry & _POINT)
+        count += not (space and after_space)
+        after_space = space
+    if count > 0 and after_space:
+        count -= 1
     return count
 
 
 @inner
-def _roll(units: Any, count: int, n: int, out: Any) -> int:
-    """Fill ``out`` with the hash of every run of n units; of the whole where there are fewer. Returns how many."""
+def _roll(units: Any, count: int, n: int, out: Any) -> Any:
+    """Fill ``out`` with the hash of every run of n units; of the whole where there are fewer.
+
+    The two chains of multiplications, of the runs and of the whole, wait for themselves only, so one loop takes both
+    at the price of one; the mixing is a loop of its own because it can then go eight at a time. ``units`` is spent.
+
+    Returns:
+        How many hashes, and a key of all units in their order.
+    """
     if count == 0:
-        return 0
+        return 0, _NONE
     n = min(n, count)
     leaving = np.uint64(1)
     for _ in range(n):
         leaving *= _BASE
     value = _NONE
+    key = np.uint64(count)
     for i in range(n):
-        value = value * _BASE + units[i] + _OFFSET
+        unit = units[i] + _OFFSET
+        value = value * _BASE + unit
+        key = key * _BASE + unit
     out[0] = np.uint32(_mix(value) >> _S32)
     for i in range(n, count):
-        value = value * _BASE + units[i] + _OFFSET - (units[i - n] + _OFFSET) * leaving
-        out[i - n + 1] = np.uint32(_mix(value) >> _S32)
-    return count - n + 1
+        unit = units[i] + _OFFSET
+        value = value * _BASE + (unit - (units[i - n] + _OFFSET) * leaving)
+        key = key * _BASE + unit
+        units[i - n] = value
+    for i in range(count - n):
+        out[i + 1] = np.uint32(_mix(units[i]) >> _S32)
+    return count - n + 1, _mix(key)
 
 
 @inner
@@ -198,14 +214,6 @@ def _minima(hashes: Any, count: int, factors: Any, terms: Any, out: Any) -> None
         for k in range(out.shape[0]):
             out[k] = min(out[k], np.uint32(factors[k] * hashes[s] + terms[k]))
         s += 1
-
-
-@inner
-def _text_key(units: Any, count: int) -> Any:
-    value = np.uint64(count)
-    for i in range(count):
-        value = value * _BASE + units[i] + _OFFSET
-    return _mix(value)
 
 
 @inner
@@ -249,8 +257,9 @@ def sign_batch(data: Any, offsets: Any, table: Any, words: bool, n: int, factors
             count, keys[d] = _word_hashes(data, start, end, table, units)
         else:
             count = _plain_points(data, start, end, table, units)
-            keys[d] = _text_key(units, count)
-        counts[d] = _roll(units, count, n, hashes)
+        counts[d], key = _roll(units, count, n, hashes)
+        if not words:
+            keys[d] = key
         _minima(hashes, counts[d], factors, terms, signatures[d])
     return signatures, counts, keys
 
@@ -264,7 +273,7 @@ def shingle_hashes(data: Any, start: int, end: int, table: Any, words: bool, n: 
         count, _ = _word_hashes(data, start, end, table, units)
     else:
         count = _plain_points(data, start, end, table, units)
-    return hashes[: _roll(units, count, n, hashes)]
+    return hashes[: _roll(units, count, n, hashes)[0]]
 
 
 @kernel

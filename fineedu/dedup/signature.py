@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 
 #: hashes of a signature that still make sense; NeMo's 260 and marin's 286 lie far below
 _MOST_HASHES = 4096

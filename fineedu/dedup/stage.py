@@ -56,7 +56,7 @@ def dedup_made_by(
         FineeduError: the score that ``keep: best`` goes by is no signal.
     """
     settings = config.model_dump(
-        mode="json", exclude={"memory_mb", "max_host_loss", "host_documents", "index", "score", "lines"}
+        mode="json", exclude={"memory_mb", "max_host_loss", "host_documents", "index", "score", "lines", "substrings"}
     )
     found = {"code": _VERSION, **minhash_of(config).made_by, **settings, "documents": fingerprint(made_by["documents"])}
     if config.keep == "best":
@@ -123,7 +123,8 @@ class KeyFolder:
                 raise FineeduError(
                     f"{path} remembers another archive than {self.store.documents(shard)}: take another --dump"
                 )
-        sign_shard(self.store.documents(shard), path, self.config, {"fingerprint": mark, "origin": origin})
+        facts = {"fingerprint": mark, "shard": str(shard), "origin": origin}
+        sign_shard(self.store.documents(shard), path, self.config, facts)
 
 
 def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[str, Any]) -> None:
@@ -131,7 +132,7 @@ def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[
     from fineedu.dedup.address import canonical_urls
     from fineedu.dedup.shingles import string_keys
     from fineedu.dedup.signature import band_keys, sign
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     minhash = minhash_of(config)
     names = [f"band{n:03d}" for n in range(minhash.bands)]

@@ -15,7 +15,7 @@ from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
 from fineedu.dedup.keys import KeyFile
 from fineedu.errors import FineeduError
 from fineedu.select.decide import joined_batches
-from fineedu.store import Store, read_batches
+from fineedu.store import Store, read_batches, read_facts
 
 Policy = Literal["best", "newest", "longest", "first"]
 #: documents columns, or the score, by which each policy decides, and whether the greater wins
@@ -97,7 +97,7 @@ def remembered_keep(part: Part) -> npt.NDArray[np.bool_]:
         return np.ones(part.rows, np.bool_)
     found = [np.zeros(0, np.bool_), *(batch["keep"].to_numpy() for batch in read_batches(path))]
     keep: npt.NDArray[np.bool_] = np.concatenate(found)
-    if len(keep) != part.rows:
+    if len(keep) != part.rows or read_facts(path)["shard"] != str(part.shard):
         raise FineeduError(f"{path} does not belong to {part.path}: delete it, and run that dump again")
     return keep
 
@@ -153,7 +153,7 @@ def survivor_ids(parts: Sequence[Part], survivors: Survivors) -> tuple[npt.NDArr
 def sections_of(ids: pl.Series, languages: pl.Series) -> dict[str, Any]:
     """Return the per-row sections of a key file."""
     from fineedu.dedup.shingles import string_keys
-    from fineedu.signals.heuristics.arrow import text_buffer
+    from fineedu.kernels.arrow import text_buffer
 
     names, tongues = text_buffer(ids), text_buffer(languages)
     return {

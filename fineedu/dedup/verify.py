@@ -23,9 +23,9 @@ from fineedu.dedup.keys import KeyFile
 from fineedu.dedup.signature import MinHash
 from fineedu.dedup.survivors import CLUSTER_BYTES, Ranking, ranked_batches
 from fineedu.errors import FineeduError
+from fineedu.kernels.arrow import text_buffer
+from fineedu.kernels.compiled import inner, kernel
 from fineedu.recipe import VerifyConfig
-from fineedu.signals.heuristics.arrow import text_buffer
-from fineedu.signals.heuristics.compiled import inner, kernel
 from fineedu.store import Store, read_batches
 
 _MOST_LEADERS = 8

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,15 @@ _NEEDLESS = (
     "font-family",
     "opacity",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A picture with its words."""
+
+    name: str
+    svg: Markup
+    note: str
 
 
 def _bars(

@@ -10,26 +10,18 @@ from typing import Any
 
 import polars as pl
 import yaml
-from markupsafe import Markup
 
 from fineedu.job import Job
 from fineedu.report import display
 from fineedu.report.bounds import Bound
-from fineedu.report.charts import histogram
+from fineedu.report.charts import Chart, histogram
 from fineedu.report.collect import Figures, Plan, collect, plan_report
+from fineedu.report.duplicates import duplicates_shown
 from fineedu.report.html import write_page
 from fineedu.report.samples import Card, Cards
+from fineedu.store import read_json
 
 _LANGUAGES, _SITES, _PHRASES, _INPUTS = 12, 10, 12, 20
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A picture with its words."""
-
-    name: str
-    svg: Markup
-    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +72,9 @@ def write_report(
     figures = collect(job, plan)
     cards = _cards(job, owners, plan, figures, manifest["counts"])
     shown = _totals(job, plan, figures, manifest) | _documents(figures, cards, manifest["counts"])
+    shown |= (
+        duplicates_shown(read_json(job.store.run(job.run_id) / "dedup.json")) if job.recipe.dedup else {"dup": None}
+    )
     return write_page(path, Path(__file__).with_name("template.html.j2"), shown | {"manifest": manifest})
 
 

@@ -17,8 +17,8 @@ import yaml
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
+from fineedu.kernels.arrow import TextBuffer, text_buffer
 from fineedu.signals.base import SignalFamily
-from fineedu.signals.heuristics.arrow import TextBuffer, text_buffer
 
 _APOSTROPHE = "'"
 _CURLY = "’"

@@ -278,7 +278,7 @@ def test_a_host_that_loses_too_much_stops_the_run(tmp_path: Path, cli: Cli) -> N
     assert shown["worst"] == [
         {"host": "mirror.example", "documents": 30, "removed": 29, "share": pytest.approx(29 / 30)}
     ]
-    assert shown["sizes"] == [{"at_least": 20, "clusters": 1, "documents": 30}]
+    assert shown["sizes"] == [{"at_least": 20, "below": 50, "clusters": 1, "documents": 30}]
 
 
 def test_command_on_nothing_and_on_a_bad_setting(tmp_path: Path, cli: Cli) -> None:
@@ -340,7 +340,8 @@ class TestLinking:
             columns = {"a": KeyColumn.of(keys[:, 0], has), "b": KeyColumn.of(keys[:, 1], np.ones(len(own), bool))}
             path = folder / f"{number:05d}.keys"
             ids = np.arange(start, start + len(own), dtype=np.uint64)
-            write_key_file(path, columns, {"id_hash": ids, "language": ids * 0}, {"fingerprint": "x"})
+            facts = {"fingerprint": "x", "shard": f"D/{number:05d}"}
+            write_key_file(path, columns, {"id_hash": ids, "language": ids * 0}, facts)
             files.append((path, Shard("D", number), True))
         found = link(lay_out(files), ["a", "b"], [0, 1], "global", Memory(4000))
         tight = link(lay_out(files), ["a", "b"], [0, 1], "global", Tight(len(rows), 3))
@@ -384,7 +385,7 @@ class TestLinking:
         keys = np.full(5000, 7, np.uint64)
         path = tmp_path / "00000.keys"
         columns = {"a": KeyColumn.of(keys, np.ones(5000, bool))}
-        write_key_file(path, columns, {"id_hash": keys, "language": keys}, {"fingerprint": "x"})
+        write_key_file(path, columns, {"id_hash": keys, "language": keys}, {"fingerprint": "x", "shard": "D/00000"})
         with pytest.raises(FineeduError, match="5,000 keys that share their first byte"):
             link(lay_out([(path, Shard("D", 0), True)]), ["a"], [0], "global", Small())
         assert Memory.used() > 10_000_000 or not os.path.exists("/proc")  # noqa: PTH110

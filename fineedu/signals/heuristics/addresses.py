@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.characters import ALPHANUMERIC, DECIMAL, HOST, LOWER
-from fineedu.signals.heuristics.compiled import inner
 
 _LONGEST_LABEL = 64
 _LONGEST_TOP_LEVEL = 63

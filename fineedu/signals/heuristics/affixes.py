@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.characters import (
     BEFORE_DOT,
     CURRENCY,
@@ -22,7 +23,6 @@ from fineedu.signals.heuristics.characters import (
     SUFFIX,
     UPPER,
 )
-from fineedu.signals.heuristics.compiled import inner
 from fineedu.signals.heuristics.exceptions import IS_UNIT, LONGEST_UNIT
 from fineedu.signals.heuristics.hashing import find, hash_span
 

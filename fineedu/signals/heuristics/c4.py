@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.characters import BRACKET, DECIMAL, RARE, SPACE
-from fineedu.signals.heuristics.compiled import inner
 from fineedu.signals.heuristics.lines import ends_in_ellipsis, next_line, stripped
 from fineedu.signals.heuristics.sentences import count_sentences, measure_words
 from fineedu.signals.heuristics.words import split_words

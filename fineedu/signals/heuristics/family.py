@@ -10,8 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from fineedu.errors import FineeduError
+from fineedu.kernels.arrow import text_buffer
 from fineedu.signals.base import SignalFamily
-from fineedu.signals.heuristics.arrow import text_buffer
 from fineedu.signals.heuristics.c4 import (
     ANY_END,
     CURLY,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fineedu.signals.heuristics.compiled import inner
+from fineedu.kernels.compiled import inner
 
 BASE = np.uint64(0x9E6D62D06F6A9A9B)
 OFFSET = np.uint64(0x51AFD7ED558CCD25)

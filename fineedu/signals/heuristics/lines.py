@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.characters import LINE_BREAK, SPACE, TERMINAL
-from fineedu.signals.heuristics.compiled import inner
 from fineedu.signals.heuristics.hashing import BASE, OFFSET
 from fineedu.signals.heuristics.repetition import seen_before, table_size
 

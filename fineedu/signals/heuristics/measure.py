@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner, kernel
+from fineedu.kernels.utf8 import decode
 from fineedu.signals.heuristics.c4 import N_COUNTS, c4_lines
-from fineedu.signals.heuristics.compiled import inner, kernel
 from fineedu.signals.heuristics.lines import gopher_lines, newline_lines, paragraphs
 from fineedu.signals.heuristics.repetition import repeated_ngrams
 from fineedu.signals.heuristics.sentences import measure_words
@@ -26,40 +27,6 @@ N_COLUMNS = C4 + N_COUNTS
 #: what to measure, to be added up (the benchmark's breakdown leaves some out)
 PART_WORDS, PART_LINES, PART_NGRAMS, PART_C4 = 1, 2, 4, 8
 ALL_PARTS = 15
-
-
-@inner
-def _decode(data: Any, start: int, end: int, table: Any, points: Any, classes: Any) -> int:
-    """Decode UTF-8 (known to be valid) and look the characters up; returns their number."""
-    count = 0
-    i = start
-    while i < end:
-        byte = np.uint32(data[i])
-        if byte < 0x80:
-            point = byte
-            i += 1
-        elif byte < 0xE0:
-            point = (byte & np.uint32(0x1F)) << np.uint32(6) | (data[i + 1] & np.uint32(0x3F))
-            i += 2
-        elif byte < 0xF0:
-            point = (
-                (byte & np.uint32(0x0F)) << np.uint32(12)
-                | (data[i + 1] & np.uint32(0x3F)) << np.uint32(6)
-                | (data[i + 2] & np.uint32(0x3F))
-            )
-            i += 3
-        else:
-            point = (
-                (byte & np.uint32(0x07)) << np.uint32(18)
-                | (data[i + 1] & np.uint32(0x3F)) << np.uint32(12)
-                | (data[i + 2] & np.uint32(0x3F)) << np.uint32(6)
-                | (data[i + 3] & np.uint32(0x3F))
-            )
-            i += 4
-        points[count] = point
-        classes[count] = table[point]
-        count += 1
-    return count
 
 
 @inner
@@ -85,7 +52,7 @@ def word_spans(data: Any, tables: Any) -> Any:
     size = data.shape[0]
     points = np.empty(size, np.uint32)
     classes = np.empty(size, np.uint32)
-    length = _decode(data, 0, size, tables.classes, points, classes)
+    length = decode(data, 0, size, tables.classes, points, classes)
     spans = np.empty((size, 2), np.int32)
     stack = np.empty(size, np.int32)
     count = split_words(points, classes, 0, length, tables.keys, tables.values, spans, stack)
@@ -146,6 +113,6 @@ def measure_batch(data: Any, offsets: Any, tables: Any, parts: int) -> Any:
     stream = np.empty(longest + 1, np.uint64)
     out = np.zeros((n, N_COLUMNS), np.int64)
     for d in range(n):
-        length = _decode(data, offsets[d], offsets[d + 1], tables.classes, points, classes)
+        length = decode(data, offsets[d], offsets[d + 1], tables.classes, points, classes)
         _measure_document(points, classes, length, tables, spans, stack, stream, parts, out[d])
     return out

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fineedu.signals.heuristics.compiled import inner
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.hashing import power, spread
 
 _FREE = np.uint64(0)

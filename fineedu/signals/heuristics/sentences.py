@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.characters import ALPHABETIC, PUNCTUATION, SENTENCE_END, SYMBOL
-from fineedu.signals.heuristics.compiled import inner
 from fineedu.signals.heuristics.hashing import BASE, OFFSET, power
 
 _ZERO = np.uint64(0)

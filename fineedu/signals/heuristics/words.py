@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.kernels.compiled import inner
 from fineedu.signals.heuristics.addresses import is_address
 from fineedu.signals.heuristics.affixes import infix_length, prefix_length, suffix_length
 from fineedu.signals.heuristics.characters import COMPLEX, INFIX, SPACE
-from fineedu.signals.heuristics.compiled import inner
 from fineedu.signals.heuristics.exceptions import (
     ENDS_SHIFT,
     IS_LISTED,

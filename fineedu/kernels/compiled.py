@@ -13,14 +13,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _sources_digest() -> str:
-    """Digest of every kernel source file.
+    """Digest of every file of the package that holds kernels.
 
     Numba invalidates a cached kernel when its own file changes, not when a kernel that it calls from another
     file does. The digest goes into the cached file's name, so an edit anywhere compiles everything anew.
     """
     digest = hashlib.blake2b(digest_size=6)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        source = path.read_bytes()
+        if b"fineedu.kernels.compiled" in source or path == Path(__file__):
+            digest.update(source)
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fineedu.signals.heuristics import compiled
+from fineedu.kernels import compiled
 
 MEASURE = (
     "import polars as pl; from fineedu.signals.heuristics import HeuristicSignals; "

@@ -1,0 +1,199 @@
+"""The kernels of exact substrings: anchors that equal windows share, contexts cut out, starts of repeated windows.
+
+A window is ``length`` bytes of one text. Its anchor is the k-gram with the least hash in it, the leftmost of equal
+ones (Schleimer et al., Winnowing, 2003), so equal windows have equal anchors at the same place, and only the
+surroundings of anchors that occur twice can hold a repeated window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fineedu.kernels.compiled import inner, kernel
+
+#: Stands between contexts: no byte of UTF-8.
+SEPARATOR = np.uint8(0xFF)
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_OFFSET = np.uint64(0xD1B54A32D192ED03)
+_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
+_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
+_S33 = np.uint64(33)
+
+
+@inner
+def _mix(value: Any) -> Any:
+    """Spread 64 bits (the finalizer of MurmurHash3); one to one."""
+    value = (value ^ (value >> _S33)) * _MIX_1
+    value = (value ^ (value >> _S33)) * _MIX_2
+    return value ^ (value >> _S33)
+
+
+@inner
+def _document_anchors(
+    data: Any, start: int, end: int, k: int, window: int, leaving: Any, ring: Any, places: Any, out: Any, at: Any,
+    count: int,
+) -> int:  # fmt: skip
+    """Append the anchors of one text; ``ring`` and ``places`` hold the candidates, hashes ascending."""
+    size = ring.shape[0]
+    head = 0
+    tail = 0
+    last = -1
+    value = np.uint64(0)
+    for i in range(start, end):
+        value = value * _BASE + np.uint64(data[i]) + _OFFSET
+        if i - start >= k:
+            value -= (np.uint64(data[i - k]) + _OFFSET) * leaving
+        first = i - k + 1
+        if first < start:
+            continue
+        hashed = _mix(value)
+        while tail > head and ring[(tail - 1) % size] > hashed:
+            tail -= 1
+        ring[tail % size] = hashed
+        places[tail % size] = first
+        tail += 1
+        if first - start + 1 < window:
+            continue
+        if places[head % size] <= first - window:
+            head += 1
+        if places[head % size] != last:
+            last = places[head % size]
+            out[count] = ring[head % size]
+            at[count] = last
+            count += 1
+    return count
+
+
+@kernel
+def anchors(data: Any, offsets: Any, length: int, k: int, salts: Any) -> Any:
+    """Return the anchors of all windows of a batch of texts.
+
+    Args:
+        data: (n_bytes,) uint8.
+        offsets: (m + 1,) int64, where each text starts and the last ends.
+        length: bytes of a window; a shorter text has none.
+        k: bytes of a k-gram, at most ``length``.
+        salts: (m,) uint64, what tells scopes apart.
+
+    Returns:
+        (a,) uint64 keys and (a,) int64 places in ``data``; places ascend. On usual text one in ``(length - k) / 2``
+        bytes is an anchor, at most all are.
+    """
+    window = length - k + 1
+    leaving = np.uint64(1)
+    for _ in range(k):
+        leaving *= _BASE
+    size = 0
+    for d in range(offsets.shape[0] - 1):
+        size += max(offsets[d + 1] - offsets[d] - length + 1, 0)
+    out = np.empty(size, np.uint64)
+    at = np.empty(size, np.int64)
+    ring = np.empty(window + 1, np.uint64)
+    places = np.empty(window + 1, np.int64)
+    count = 0
+    for d in range(offsets.shape[0] - 1):
+        if offsets[d + 1] - offsets[d] < length:
+            continue
+        first = count
+        count = _document_anchors(
+            data, offsets[d], offsets[d + 1], k, window, leaving, ring, places, out, at, count
+        )  # fmt: skip
+        for n in range(first, count):
+            out[n] ^= salts[d]
+    return out[:count].copy(), at[:count].copy()
+
+
+@kernel
+def merge_overlapping(starts: Any, stops: Any) -> Any:
+    """Merge runs that overlap; those that only touch stay apart, so that no run leaves its text.
+
+    Args:
+        starts: (n,) int64, ascending.
+        stops: (n,) int64.
+
+    Returns:
+        (m,) starts and (m,) stops.
+    """
+    left = np.empty(starts.shape[0], np.int64)
+    right = np.empty(starts.shape[0], np.int64)
+    count = 0
+    for n in range(starts.shape[0]):
+        if count > 0 and starts[n] < right[count - 1]:
+            right[count - 1] = max(right[count - 1], stops[n])
+        else:
+            left[count] = starts[n]
+            right[count] = stops[n]
+            count += 1
+    return left[:count].copy(), right[:count].copy()
+
+
+@kernel
+def cut(data: Any, starts: Any, lengths: Any) -> Any:
+    """Return the runs of ``data`` one after the other, a separator after each: uint8."""
+    out = np.empty(lengths.sum() + lengths.shape[0], np.uint8)
+    at = 0
+    for n in range(starts.shape[0]):
+        for i in range(starts[n], starts[n] + lengths[n]):
+            out[at] = data[i]
+            at += 1
+        out[at] = SEPARATOR
+        at += 1
+    return out
+
+
+@inner
+def _agree(data: Any, left: int, right: int, length: int) -> bool:
+    """Tell whether two windows are equal and within a context."""
+    if max(left, right) + length > data.shape[0]:
+        return False
+    i = 0
+    while i < length and data[left + i] == data[right + i] and data[left + i] != SEPARATOR:
+        i += 1
+    return i == length
+
+
+@kernel
+def repeated_windows(data: Any, order: Any, length: int) -> Any:
+    """Mark where windows start that stand more than once.
+
+    Args:
+        data: (n,) uint8, contexts with separators.
+        order: (n,) int32 or int64, its suffix array.
+        length: bytes of a window.
+
+    Returns:
+        (n,) uint8: 0, or 1 for the first of equal windows, or 2 for a later one.
+    """
+    marks = np.zeros(data.shape[0], np.uint8)
+    first = 0
+    for n in range(1, order.shape[0] + 1):
+        if n < order.shape[0] and _agree(data, order[n - 1], order[n], length):
+            continue
+        if n - first > 1:
+            least = order[first]
+            for k in range(first, n):
+                marks[order[k]] = 2
+                least = min(least, order[k])
+            marks[least] = 1
+        first = n
+    return marks
+
+
+@kernel
+def spans_of(marks: Any, length: int, least: int) -> Any:
+    """Return the starts and stops, int64, of the runs that windows with a mark of ``least`` or more cover."""
+    starts = np.empty(marks.shape[0] // 2 + 1, np.int64)
+    stops = np.empty(marks.shape[0] // 2 + 1, np.int64)
+    count = 0
+    for i in range(marks.shape[0]):
+        if marks[i] < least:
+            continue
+        if count > 0 and i <= stops[count - 1]:
+            stops[count - 1] = i + length
+        else:
+            starts[count] = i
+            stops[count] = i + length
+            count += 1
+    return starts[:count].copy(), stops[:count].copy()

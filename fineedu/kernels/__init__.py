@@ -1,0 +1,1 @@
+"""What compiled kernels share: how they are compiled, and the bytes of a text column."""
