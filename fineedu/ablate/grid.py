@@ -78,9 +78,9 @@ def _axis(name: str, choices: list[Choice] | dict[str, Choice] | str, dumps: Seq
     settings: list[dict[str, Any]] = []
     parameters: list[dict[str, Any]] = []
     for _, value in pairs:
-        several = isinstance(value, dict)
+        several = isinstance(value, dict) and all("." in key or key in ("dumps", "dedup") for key in value)
         key = "." in name or name == "dumps"
-        settings.append(dict(value) if isinstance(value, dict) else {name: value} if key else {})
+        settings.append(dict(value) if isinstance(value, dict) and several else {name: value} if key else {})
         parameters.append({} if several or key else {name: value})
     return _Axis(name, labels, settings, parameters)
 
@@ -88,7 +88,9 @@ def _axis(name: str, choices: list[Choice] | dict[str, Choice] | str, dumps: Seq
 def _label(value: Choice) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, list | dict):
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
 

@@ -209,7 +209,7 @@ def _control(
         width = max(bounds) - min(bounds)
         low, high = min(bounds) - width, max(bounds) + width
         low = max(low, 0.0) if min(bounds) >= 0 else low
-        step = _nice((high - low) / (most - len(set(bounds))))
+        step = _nice((high - low) / max(most - len(set(bounds)), most // 2))
     else:
         low, high, step = 0.0, 5.0, _nice(5.0 / (most - 2))
     first = math.floor(low / step + 1e-9)
