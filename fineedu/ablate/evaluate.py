@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +63,8 @@ class Ablation:
     copies: tuple[Array, npt.NDArray[np.int64], int] | None
     scores: Scores | None
     truth: Truth | None
-    #: labelled documents that the pool does not hold
+    #: labelled documents that the pool holds, and the number of those that it does not
+    labelled_ids: tuple[str, ...]
     not_in_pool: int
     advice: tuple[Advice, ...]
     front: npt.NDArray[np.bool_] | None
@@ -261,6 +261,7 @@ def run_cells(
         copies=None if work.columns.copies is None else work.copies.shares(),
         scores=scores,
         truth=truth,
+        labelled_ids=tuple(ids),
         not_in_pool=absent,
         advice=() if scores is None else tuple(advise(rule, scores, tokens) for rule in config.recommend),
         front=front,
@@ -355,8 +356,3 @@ def _shift(name: str, work: _Pass, sums: Sums) -> Shift:
         _divergence(tokens, pool_tokens),
         _divergence(tokens, tokens[0]),
     )
-
-
-def as_json_number(value: Any) -> Any:
-    """Return a number for JSON: NaN is null."""
-    return None if value is None or (isinstance(value, float) and np.isnan(value)) else value
