@@ -118,7 +118,8 @@ def read_texts(path: Path) -> list[str]:
 def _batches(config: TrainConfig, judge: Judge, signals: Signals, copies: str | None) -> Iterator[_Text]:
     extra = [copies] if copies is not None else []
     for batch in signals.batches(list(dict.fromkeys(["id", *judge.columns, *extra, "text"]))):
-        counts = judge.counts[judge.memberships(batch)] if batch.height else np.zeros((0, judge.n_cells), np.uint16)
+        members = judge.memberships(batch)
+        counts = judge.counts[members]
         ids = batch["id"]
         together = ids if copies is None else pl.select(pl.coalesce(batch[copies].cast(pl.String), ids)).to_series()
         chosen = counts.any(axis=1) & batch["text"].is_not_null().to_numpy()
