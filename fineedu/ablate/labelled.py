@@ -107,8 +107,9 @@ def score(
 ) -> Scores:
     """Measure cells against labels.
 
-    Unweighted, precision and recall have Wilson intervals, which hold at 0 and 1 and for few labels; F1, and everything
-    of a weighted sample, has a percentile bootstrap within strata.
+    Precision and recall have Wilson intervals, which hold at 0 and 1 and for few labels; of a weighted sample with the
+    number of labels that would leave as much open if they were drawn without strata and weights (Korn and Graubard
+    1998). F1 has a percentile bootstrap within strata.
 
     Args:
         keeps: (n, c), rows in order of id.
@@ -128,7 +129,11 @@ def score(
         draws = [np.concatenate([chunk[at] for chunk in chunks]) for at in range(3)]
     boot = [[estimate(float(values[at][0, cell]), draws[at][:, cell]) for cell in range(c)] for at in range(3)]
     hits, chosen = (kept * wanted[:, None]).sum(axis=0), kept.sum(axis=0)
-    if not weighted:
+    if weighted:
+        mass = weight[:, None]
+        boot[0] = _weighted_shares(mass * kept, wanted[:, None], strata)
+        boot[1] = _weighted_shares(mass * wanted[:, None] * np.ones_like(kept), kept, strata)
+    else:
         boot[0] = [_share(hit, n) for hit, n in zip(hits, chosen, strict=True)]
         boot[1] = [_share(hit, float(wanted.sum())) for hit in hits]
     return Scores(
@@ -141,12 +146,44 @@ def score(
         positives=int(wanted.sum()),
         precision_draws=draws[0],
         recall_draws=draws[1],
-        method="bootstrap within strata, weighted" if weighted else "Wilson; F1 by bootstrap",
+        method=("weighted, Wilson at the effective number of labels" if weighted else "Wilson") + "; F1 by bootstrap",
     )
 
 
 def _share(hits: float, n: float) -> Estimate:
     return Estimate(float(hits / n), *wilson(hits, n)) if n else Estimate(None)
+
+
+def _weighted_shares(base: Array, yes: Array, strata: Sequence[str]) -> list[Estimate]:
+    """Return c shares sum(base * yes) / sum(base) of a stratified sample, with Wilson's interval at the effective n.
+
+    The variance is that of a ratio by linearisation within strata (Cochran 1977, 6.13); where all say yes, or none does, it
+    is 0 and Kish's number, sum(base)^2 / sum(base^2), stands in.
+
+    Args:
+        base: (n, c) weights of what counts at all.
+        yes: (n, c) or (n, 1), 1 where it counts as yes.
+        strata: n names.
+    """
+    total = base.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = (base * yes).sum(axis=0) / total
+        residual = base * (yes - share) / total
+        kish = total**2 / (base**2).sum(axis=0)
+    variance = np.zeros(len(total))
+    member = np.unique(np.asarray(strata, object).astype(str), return_inverse=True)[1]
+    for at in range(member.max(initial=-1) + 1):
+        part = residual[member == at]
+        if len(part) > 1:
+            variance += len(part) / (len(part) - 1) * ((part - part.mean(axis=0)) ** 2).sum(axis=0)
+    found = []
+    for p, spread, size in zip(share, variance, kish, strict=True):
+        if np.isnan(p):
+            found.append(Estimate(None))
+            continue
+        n = p * (1 - p) / spread if spread > 0 and 0 < p < 1 else size
+        found.append(Estimate(float(p), *wilson(p * n, n)))
+    return found
 
 
 def _measure(weights: Array, kept: Array, wanted: Array) -> tuple[Array, Array, Array]:
