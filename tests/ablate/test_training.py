@@ -23,6 +23,13 @@ NOUNS = "plant light water sugar leaf root stem cell energy carbon lesson number
 OFFERS = "buy cheap offer click basket price deal now free sale".split()
 
 
+@pytest.fixture(autouse=True)
+def _one_thread(request: pytest.FixtureRequest) -> None:
+    """Models this small gain nothing from threads, and lose much when another process has the processors."""
+    if request.node.get_closest_marker("slow"):
+        pytest.importorskip("torch").set_num_threads(1)
+
+
 def lab_of(folder: Path, **train: Any) -> Lab:
     """Documents of a high score are about plants, the others are offers."""
     frame = make_pool(folder / "pool.parquet", 800)
