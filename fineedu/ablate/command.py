@@ -31,7 +31,8 @@ def ablate(
     ] = None,
     annotator: Annotated[str | None, typer.Option(help="Whose labels: a name, or a pattern for their mean.")] = None,
     train: Annotated[
-        bool, typer.Option("--train/--no-train", help="Train the models of the ablation's train block, where it has one.")
+        bool,
+        typer.Option("--train/--no-train", help="Train the models of the ablation's train block."),
     ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, and what would be read.")] = False,
 ) -> None:

@@ -19,6 +19,7 @@ SHIFTS: dict[str, tuple[str, ...]] = {
     "length": ("text_bytes",),
     "host": ("host", "registered_domain"),
 }
+Property = Literal["topic", "format", "language", "length", "host"]
 Plain = str | int | float | bool | None
 #: One value of an axis: what a key or a parameter takes, or several settings together.
 Choice = Plain | list[Any] | dict[str, Any]
@@ -82,8 +83,8 @@ class TrainConfig(_Strict):
     seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1, description="of weights and order")
     model: ModelConfig = ModelConfig()
     batch: int = Field(16, ge=1, description="sequences of a step")
-    learning_rate: float = Field(1e-3, gt=0, description="highest; warm-up over 5 % of the steps, then a cosine to 10 %")
-    held_out: float = Field(0.05, ge=0, lt=0.5, description="share of the pool that no model sees: the text set 'pool'")
+    learning_rate: float = Field(1e-3, gt=0, description="highest; warm-up over 5 % of the steps, a cosine to 10 %")
+    held_out: float = Field(0.05, ge=0, lt=0.5, description="share that no model sees: the text set 'held out'")
     texts: dict[str, Path] = Field(default_factory=dict, description="name: text set, .txt, .jsonl or .parquet")
     tasks: list[str] = Field(default_factory=list, description="tasks of lm-evaluation-harness")
     cells: list[str] | None = Field(None, description="cells to train; default all")
@@ -113,9 +114,7 @@ class AblationConfig(_Strict):
         description="axis: values, or name: value. An axis is a recipe's key, dumps, or a name for {name} in settings",
     )
     cells: dict[str, dict[str, Any]] = Field(default_factory=dict, description="more cells: name to settings")
-    shifts: list[Literal["topic", "format", "language", "length", "host"]] = Field(
-        default_factory=lambda: ["topic", "format", "language", "length", "host"]
-    )
+    shifts: list[Property] = Field(["topic", "format", "language", "length", "host"], description="what is compared")
     copies: str | None = Field(None, description="column that copies share; default dup_cluster, else exact_key")
     bytes_per_token: float = Field(4.3, gt=0, description="where no column n_tokens is there: tokens are bytes by this")
     labels: LabelConfig | None = None

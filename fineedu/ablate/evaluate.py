@@ -84,10 +84,11 @@ class Ablation:
     @property
     def proxy_rate(self) -> Array:
         """Proxy phrases a million words, NaN where it cannot be told."""
-        words = self.totals[:, 4]
+        words: Array = self.totals[:, 4]
         if self.columns["proxy"] is None or self.columns["words"] is None:
             return np.full(len(words), np.nan)
-        return np.divide(self.totals[:, 3] * 1e6, words, out=np.full(len(words), np.nan), where=words > 0)
+        found: Array = np.divide(self.totals[:, 3] * 1e6, words, out=np.full(len(words), np.nan), where=words > 0)
+        return found
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ def _find_columns(config: AblationConfig, signals: Signals) -> _Columns:
         raise FineeduError(f"{signals.pool.root} has none of n_tokens, text_bytes, n_bytes: no cell's size can be told")
     measures = {"documents": None, "tokens": tokens, "bytes": size, "proxy": first("proxy_total")}
     measures["words"] = first("n_words", "gopher_words")
-    properties = {name: found for name in config.shifts if (found := first(*SHIFTS[name])) is not None}
+    properties: dict[str, str] = {name: found for name in config.shifts if (found := first(*SHIFTS[name])) is not None}
     if config.copies is not None and config.copies not in schema:
         raise FineeduError(f"copies: no column {config.copies!r}; there are {', '.join(sorted(schema))}")
     return _Columns(measures, properties, config.copies or first("dup_cluster", "exact_key"))
@@ -192,9 +193,7 @@ class _Pass:
     def _update(self, batch: pl.DataFrame, first: int) -> None:
         members = self.judge.memberships(batch)
         measures = _measured(batch, self.columns, self.config.bytes_per_token)
-        codes = {
-            name: self.properties[name].codes(batch[column]) for name, column in self.columns.properties.items()
-        }
+        codes = {name: self.properties[name].codes(batch[column]) for name, column in self.columns.properties.items()}
         self.tally.update(members, measures, codes)
         hashes = hash_ids(batch["id"])
         dice = hash_ids(batch["id"], self.config.seed + 1)
@@ -236,7 +235,7 @@ def run_cells(
     work = _Pass(config, judge, cells, selects, signals, truth)
     work.run()
     sums = work.tally.finish()
-    documents = np.diag(sums.documents).copy()
+    kept = np.diag(sums.documents).copy()
     notes = _notes(work)
     ids, keeps, _ = work.labelled.table()
     scores, absent = _scored(config, truth, ids, keeps)
@@ -270,7 +269,10 @@ def run_cells(
         samples=tuple(tuple(rows) for rows in work.samples.rows()),
         binned=work.sliders.finish(work.codes),
         left_out=work.sliders.left_out,
-        notes=(*notes, *(f"cell {cell.name!r} keeps nothing" for cell, n in zip(cells, documents, strict=True) if not n)),
+        notes=(
+            *notes,
+            *(f"cell {cell.name!r} keeps nothing" for cell, n in zip(cells, kept, strict=True) if not n),
+        ),
     )
 
 
@@ -279,7 +281,7 @@ def _notes(work: _Pass) -> list[str]:
     columns = work.columns.measures
     if columns["tokens"] != "n_tokens":
         found.append(
-            f"tokens are estimated: {columns['tokens']} / {work.config.bytes_per_token:g}, there being no column n_tokens"
+            f"tokens are estimated: {columns['tokens']} / {work.config.bytes_per_token:g} (there is no column n_tokens)"
         )
     gone = [name for name in work.config.shifts if name not in work.properties]
     if gone:
@@ -316,7 +318,8 @@ def _scored(
 def _jaccard(shared: Array) -> Array:
     size = np.diag(shared)
     union = size[:, None] + size[None, :] - shared
-    return np.divide(shared, union, out=np.full(shared.shape, np.nan), where=union > 0)
+    found: Array = np.divide(shared, union, out=np.full(shared.shape, np.nan), where=union > 0)
+    return found
 
 
 def _divergence(parts: Array, whole: Array) -> Array:
@@ -341,9 +344,10 @@ def _shift(name: str, work: _Pass, sums: Sums) -> Shift:
     used = len(names)
 
     def by_name(table: Array) -> Array:
-        out = np.zeros((*table.shape[:-1], len(distinct)))
-        np.add.at(out, (..., number), table[..., :used])
-        return out
+        ones = np.zeros((used, len(distinct)))
+        ones[np.arange(used), number] = 1
+        found: Array = table[..., :used] @ ones
+        return found
 
     return Shift(
         name,

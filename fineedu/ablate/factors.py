@@ -56,8 +56,8 @@ class Threshold:
 def parse_threshold(sql: str, schema: Mapping[str, pl.DataType]) -> Threshold | None:
     """Read a clause as a threshold; None where it is something else.
 
-    Polars compares a Float32 with ``2.1`` as Float32, an integer with ``2.5`` as a float, and so on: the clause itself is
-    asked about the values around its bound, so that no document is judged differently here than by a recipe.
+    Polars compares a Float32 with ``2.1`` as Float32, an integer with ``2.5`` as a float, and so on: the clause itself
+    is asked about the values around its bound, so that no document is judged differently here than by a recipe.
     """
     found = _THRESHOLD.match(sql.strip())
     if found is None or found[1] not in schema or not schema[found[1]].is_numeric():
@@ -129,7 +129,7 @@ class Holds:
 
 
 class Ranked:
-    """How many of the cuts of one ranking (top shares, budgets) a document has reached; refused ones have the last code."""
+    """How many cuts of one ranking (top shares, budgets) a document has reached; a refused one has the last code."""
 
     def __init__(self, selector: Selector, shift: int, cuts: Sequence[int]) -> None:
         self._selector = selector

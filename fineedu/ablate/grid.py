@@ -161,7 +161,9 @@ def make_cells(config: AblationConfig, dumps: Sequence[str] = ()) -> list[Cell]:
     names = [cell.name for cell in cells]
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice is not None:
-        raise FineeduError(f"two cells are called {twice!r}: name the values of an axis, as in grid: {{axis: {{name: value}}}}")
+        raise FineeduError(
+            f"two cells are called {twice!r}: name the values of an axis, as in grid: {{axis: {{name: value}}}}"
+        )
     return cells
 
 
@@ -184,7 +186,7 @@ def _of_grid(config: AblationConfig, raw: dict[str, Any], axes: Sequence[_Axis],
 
 
 def neighbours(cells: Sequence[Cell]) -> list[tuple[int, int]]:
-    """Return pairs of cells that lie one step apart on one axis, each both ways; beside the grid, one after the other."""
+    """Return pairs of cells one step apart on one axis, each both ways; beside the grid, one after the other."""
     at = {cell.place: number for number, cell in enumerate(cells) if cell.place is not None}
     pairs: list[tuple[int, int]] = []
     beside: int | None = None

@@ -157,7 +157,7 @@ def _share(hits: float, n: float) -> Estimate:
 def _weighted_shares(base: Array, yes: Array, strata: Sequence[str]) -> list[Estimate]:
     """Return c shares sum(base * yes) / sum(base) of a stratified sample, with Wilson's interval at the effective n.
 
-    The variance is that of a ratio by linearisation within strata (Cochran 1977, 6.13); where all say yes, or none does, it
+    The variance is that of a ratio by linearisation within strata (Cochran 1977, 6.13); where all say yes, or none, it
     is 0 and Kish's number, sum(base)^2 / sum(base^2), stands in.
 
     Args:
@@ -192,7 +192,11 @@ def _measure(weights: Array, kept: Array, wanted: Array) -> tuple[Array, Array, 
     chosen = weights @ kept
     positives = (weights @ wanted)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return hits / chosen, hits / positives * np.ones_like(hits), np.where(positives > 0, 2 * hits / (chosen + positives), np.nan)
+        return (
+            hits / chosen,
+            hits / positives * np.ones_like(hits),
+            np.where(positives > 0, 2 * hits / (chosen + positives), np.nan),
+        )
 
 
 def _stratified(strata: Sequence[str], seed: int, count: int) -> list[Array]:
@@ -221,7 +225,7 @@ class Advice:
 
 
 def _choose(rule: Recommend, precision: Array, recall: Array, tokens: Array) -> npt.NDArray[np.int64]:
-    """Return for each of r rows the chosen cell, -1 where none fulfils the rule; a tie goes to more tokens, then the first."""
+    """Return the chosen cell of each of r rows, -1 where none fulfils the rule; a tie goes to more tokens."""
     if rule.rule == "f_beta":
         square = rule.beta**2
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -239,11 +243,15 @@ def _choose(rule: Recommend, precision: Array, recall: Array, tokens: Array) -> 
 
 def advise(rule: Recommend, scores: Scores, tokens: Array) -> Advice:
     """Choose a cell by a rule, and count how often each would have been chosen on other labels of the same number."""
-    values = [np.array([[np.nan if e.value is None else e.value for e in each]]) for each in (scores.precision, scores.recall)]
+    values = [
+        np.array([[np.nan if e.value is None else e.value for e in each]]) for each in (scores.precision, scores.recall)
+    ]
     chosen = int(_choose(rule, values[0], values[1], tokens)[0])
     drawn = _choose(rule, scores.precision_draws, scores.recall_draws, tokens)
     wins = np.bincount(drawn[drawn >= 0], minlength=len(tokens)) / max(len(drawn), 1)
-    return Advice(rule.rule, None if chosen < 0 else chosen, wins, float(np.mean(drawn < 0)) if len(drawn) else 0.0, rule.words)
+    return Advice(
+        rule.rule, None if chosen < 0 else chosen, wins, float(np.mean(drawn < 0)) if len(drawn) else 0.0, rule.words
+    )
 
 
 def pareto(tokens: Array, precision: Array) -> npt.NDArray[np.bool_]:

@@ -139,7 +139,8 @@ def _front(found: Ablation) -> Markup | None:
         precision = found.scores.precision[n]
         if precision.value is None or found.totals[n, 1] <= 0:
             continue
-        told = f"{clean(found.cells[n].name, 60)}: {count(int(found.totals[n, 1]))} tokens, precision {figure(precision.value)}"
+        size = count(int(found.totals[n, 1]))
+        told = f"{clean(found.cells[n].name, 60)}: {size} tokens, precision {figure(precision.value)}"
         ends = {"low": precision.low, "high": precision.high}
         front = "yes" if found.front is not None and found.front[n] else "no"
         rows.append({"x": found.totals[n, 1], "y": precision.value, "told": told, "front": front, **ends})
@@ -147,8 +148,18 @@ def _front(found: Ablation) -> Markup | None:
         return None
     sizes = [row["x"] for row in rows]
     scale = {"type": "log", "domain": [min(sizes) / 1.3, max(sizes) * 1.3], "nice": False}
-    x = {"field": "x", "type": "quantitative", "scale": scale, "axis": {"title": "tokens kept", "format": "~s", "tickCount": 5, "grid": False}}
-    y = {"field": "y", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {"title": "precision", "tickCount": 6}}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": scale,
+        "axis": {"title": "tokens kept", "format": "~s", "tickCount": 5, "grid": False},
+    }
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1]},
+        "axis": {"title": "precision", "tickCount": 6},
+    }
     colour = {"condition": {"test": {"field": "front", "equal": "yes"}, "value": "var(--ink)"}, "value": "var(--kept)"}
     described = {"x": x, "description": {"field": "told"}}
     layers: list[dict[str, Any]] = [
@@ -172,9 +183,7 @@ def _heat(found: Ablation) -> list[tuple[str, list[tuple[str, int]]]]:
     def cell(value: float) -> tuple[str, int]:
         return (NONE, 0) if np.isnan(value) else (f"{value:.2f}", round(70 * float(value)))
 
-    return [
-        (clean(found.cells[row].name, 60), [cell(value) for value in found.jaccard[row, :n]]) for row in range(n)
-    ]
+    return [(clean(found.cells[row].name, 60), [cell(value) for value in found.jaccard[row, :n]]) for row in range(n)]
 
 
 def _shift(found: Ablation, shift: Shift) -> dict[str, Any]:
@@ -189,9 +198,7 @@ def _shift(found: Ablation, shift: Shift) -> dict[str, Any]:
     order = [int(at) for at in np.argsort(-(moved + 1e-3 * pool), kind="stable") if shift.pool_documents[at]][:_VALUES]
     if shift.property == "length":
         order.sort()
-    rows = [
-        (clean(shift.values[at], 40), [share(pool[at], 1), *(share(part[at], 1) for part in here)]) for at in order
-    ]
+    rows = [(clean(shift.values[at], 40), [share(pool[at], 1), *(share(part[at], 1) for part in here)]) for at in order]
     more = int((shift.pool_documents > 0).sum()) - len(order)
     words = f"{len(order)} values that move most" + (f", {more:,} more in shifts.csv" if more > 0 else "")
     if shift.property == "host":
@@ -212,9 +219,7 @@ def _samples(found: Ablation, pool: Pool) -> list[tuple[str, list[dict[str, Any]
     documents = shown_documents(pool, sorted({row for _, rows in shown for row in rows}))
     by_row = {row["row"]: row for row in documents.iter_rows(named=True)}
     names = [clean(cell.name, 80) for cell in found.cells]
-    return [
-        (f"kept by {names[a]}, dropped by {names[b]}", [by_row[row] for row in rows]) for (a, b), rows in shown
-    ]
+    return [(f"kept by {names[a]}, dropped by {names[b]}", [by_row[row] for row in rows]) for (a, b), rows in shown]
 
 
 def _embedded(found: Ablation, pool: Pool) -> str:

@@ -130,9 +130,9 @@ class Labelled:
 class Copies:
     """How many documents of a cell are copies of another one in the same cell.
 
-    A cell's distinct keys are counted over pairs of key and membership. Up to ``MOST_PAIRS`` pairs that is exact; beyond
-    it only keys whose hash is divisible by 2, 4, ... are kept and stand for the rest, whole groups of copies at a time, so
-    that the shares stay unbiased.
+    A cell's distinct keys are counted over pairs of key and membership. Up to ``MOST_PAIRS`` pairs that is exact;
+    beyond it only keys whose hash is divisible by 2, 4, ... are kept and stand for the rest, whole groups of copies at
+    a time, so that the shares stay unbiased.
     """
 
     def __init__(self, judge: Judge, most: int = MOST_PAIRS) -> None:
@@ -176,7 +176,7 @@ class Copies:
             self._pairs = self._pairs.filter(pl.Series(self._sampled(self._pairs["key"].to_numpy())))
 
     def shares(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], int]:
-        """Return c shares of copies (NaN where no document has a key), c documents looked at, and one key of how many."""
+        """Return c shares of copies (NaN where there is no key), c documents looked at, and one key of how many."""
         self._fit()
         c = self._judge.n_cells
         width = (c + 7) // 8

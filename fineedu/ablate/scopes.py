@@ -32,8 +32,8 @@ def _renamed(select: SelectConfig, mark: str) -> SelectConfig:
 def spread_dedup(cells: Sequence[Cell], pool: Pool, folder: Path) -> tuple[Pool, list[SelectConfig]]:
     """Give every cell the outcome of its own deduplication.
 
-    Where all cells share one setting, the store's signals ``dup_*`` are taken as they are. Else every setting is run on the
-    store (key files are made once a signature) and its columns join the pool under names of their own.
+    Where all cells share one setting, the store's signals ``dup_*`` are taken as they are. Else every setting is run on
+    the store (key files are made once a signature) and its columns join the pool under names of their own.
 
     Args:
         cells: of the grid.

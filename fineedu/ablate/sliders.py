@@ -129,10 +129,8 @@ class Sliders:
         self._tokens += np.bincount(flat, tokens, len(self._tokens))
         before = set(self._lowest.held[2].tolist())
         self._lowest.update(codes[0], dice, rows, self._shape[0])
-        first = int(rows[0]) if len(rows) else 0
         new = [row for row in self._lowest.held[2].tolist() if row not in before]
-        places = np.searchsorted(rows, new) if new and first >= 0 else []
-        for row, at in zip(new, places, strict=True):
+        for row, at in zip(new, np.searchsorted(rows, np.array(new, np.int64)).tolist(), strict=True):
             self._codes[row] = tuple(int(code[at]) for code in codes)
 
     def _held(self, batch: pl.DataFrame) -> npt.NDArray[np.bool_]:

@@ -43,7 +43,11 @@ def cell_table(found: Ablation) -> pl.DataFrame:
         columns[f"shift_{shift.property}_from_first_bits"] = shift.from_first
     if found.scores is not None:
         columns |= {"labelled_kept": found.scores.kept, "labelled_hits": found.scores.hits}
-        for name, each in (("precision", found.scores.precision), ("recall", found.scores.recall), ("f1", found.scores.f1)):
+        for name, each in (
+            ("precision", found.scores.precision),
+            ("recall", found.scores.recall),
+            ("f1", found.scores.f1),
+        ):
             columns |= _estimates(name, each)
     if found.front is not None and found.front_share is not None:
         columns |= {"on_front": found.front, "on_front_share": found.front_share}
@@ -108,7 +112,7 @@ def shift_table(found: Ablation) -> pl.DataFrame:
 
 
 def sample_table(found: Ablation, pool: Pool) -> pl.DataFrame:
-    """Return a row for every sampled document: kept by ``cell``, dropped by ``neighbour``; with the start of its text."""
+    """Return a row for every sampled document: kept by ``cell``, dropped by ``neighbour``; with its text's start."""
     rows = sorted({row for each in found.samples for row in each})
     shown = shown_documents(pool, rows)
     pairs = [
@@ -125,8 +129,10 @@ def shown_documents(pool: Pool, rows: Sequence[int]) -> pl.DataFrame:
     wanted = ["id", *(name for name in ("url", "title", "text") if pool.owners.get(name) == pool.owners["id"])]
     table = read_rows(pool, rows, wanted)
     absent = [pl.lit(None, pl.String).alias(name) for name in ("url", "title", "text") if name not in wanted]
-    cleaned = pl.col("text").str.slice(0, 4 * _EXCERPT).map_elements(
-        lambda text: clean(text, _EXCERPT), return_dtype=pl.String
+    cleaned = (
+        pl.col("text")
+        .str.slice(0, 4 * _EXCERPT)
+        .map_elements(lambda text: clean(text, _EXCERPT), return_dtype=pl.String)
     )
     return table.with_columns(absent).with_columns(cleaned).select("row", "id", "url", "title", "text")
 

@@ -1,4 +1,4 @@
-"""Sums over documents by cell, made through their memberships: a document is added once, whatever the number of cells."""
+"""Sums over documents by cell, made through their memberships: each is added once, whatever the number of cells."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ class Lengths:
     """Bytes to bins of doubling length."""
 
     size = len(LENGTHS) + 1
-    names = [*LENGTHS, _MISSING]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the bins."""
+        return [*LENGTHS, _MISSING]
 
     def codes(self, values: pl.Series) -> npt.NDArray[np.int64]:
         """Return n numbers of bins."""

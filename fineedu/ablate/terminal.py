@@ -28,8 +28,8 @@ def print_ablation(found: Ablation, console: Console) -> None:
 def _parts(found: Ablation, wide: bool) -> Iterator[RenderableType]:
     about = " (estimated)" if found.estimated_tokens else ""
     yield (
-        f"\n[bold]{escape(found.config.name)}[/]: {len(found.cells):,} cells over {count(int(found.pool_totals[0]))} documents, "
-        f"{count(int(found.pool_totals[1]))} tokens{about}\n"
+        f"\n[bold]{escape(found.config.name)}[/]: {len(found.cells):,} cells over "
+        f"{count(int(found.pool_totals[0]))} documents, {count(int(found.pool_totals[1]))} tokens{about}\n"
     )
     yield Padding(_cells(found, wide), (0, 0, 1, 0))
     if 1 < len(found.cells) <= 10:

@@ -96,7 +96,9 @@ def test_memory_limits_change_nothing(pool: Path, tmp_path: Path, monkeypatch: p
     assert whole.copies is not None and parts.copies is not None
     np.testing.assert_array_equal(whole.copies[0], parts.copies[0])
     for one, other in zip(whole.shifts, parts.shifts, strict=True):
-        assert dict(zip(one.values, one.tokens[0], strict=True)) == dict(zip(other.values, other.tokens[0], strict=True))
+        assert dict(zip(one.values, one.tokens[0], strict=True)) == dict(
+            zip(other.values, other.tokens[0], strict=True)
+        )
 
 
 def test_order_of_rows_changes_nothing(pool: Path, tmp_path: Path) -> None:

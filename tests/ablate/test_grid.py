@@ -34,7 +34,9 @@ def test_product_of_axes() -> None:
 
 
 def test_names_and_hashes_stay() -> None:
-    first, again = (make_cells(config(grid={"select.rules.edu": {"a": "edu_score > 1", "b": "edu_score > 2"}})) for _ in "12")
+    first, again = (
+        make_cells(config(grid={"select.rules.edu": {"a": "edu_score > 1", "b": "edu_score > 2"}})) for _ in "12"
+    )
     assert [cell.hash for cell in first] == [cell.hash for cell in again]
     assert len({cell.hash for cell in first}) == 2
     alone = make_cells(config(cells={"b": {"select.rules.edu": "edu_score > 2"}}))

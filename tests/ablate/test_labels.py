@@ -13,8 +13,8 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from fineedu.ablate.config import Recommend
-from fineedu.ablate.labelled import Scores, advise, pareto, score, wilson
 from fineedu.ablate.lab import run_ablation
+from fineedu.ablate.labelled import Scores, advise, pareto, score, wilson
 from fineedu.errors import FineeduError
 from tests.ablate.pools import make_lab, make_pool, one_by_one
 
@@ -61,7 +61,13 @@ def test_weighted_precision_covers_the_truth() -> None:
         keeps, positive = rng.random(300) < kept_share[strata], rng.random(300) < share[strata]
         weight = (sizes / 150)[strata]
         found = scores_of(
-            keeps[:, None], positive, weight=weight, strata=strata.astype(str).tolist(), weighted=True, seed=at, count=10
+            keeps[:, None],
+            positive,
+            weight=weight,
+            strata=strata.astype(str).tolist(),
+            weighted=True,
+            seed=at,
+            count=10,
         ).precision[0]
         assert found.value is not None and found.low is not None and found.high is not None
         inside += found.low <= true <= found.high

@@ -31,7 +31,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ablation, Lab]
         folder,
         folder / "pool.parquet",
         set={"select.rules.edu": "edu_score >= {edu} AND other > {other}"},
-        grid={"edu": [1, 2, 2.5, 3], "other": [0.2, 0.4], "url": {"open": {}, "shut": {"select.rules.url": "NOT blocked"}}},
+        grid={
+            "edu": [1, 2, 2.5, 3],
+            "other": [0.2, 0.4],
+            "url": {"open": {}, "shut": {"select.rules.url": "NOT blocked"}},
+        },
         labels={"files": [str(folder / "labels.jsonl")]},
     )
     found = run_ablation(lab)

@@ -21,7 +21,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "store"
     for dump in ("CC-MAIN-2023-50", "CC-MAIN-2024-10"):
         # resiliparse: these tests are about what comes after extraction
-        run("edu", inputs=[str(DEMO / "demo.warc.gz")], output=folder, dump=dump, overrides=["extract.backend=resiliparse"])
+        run(
+            "edu",
+            inputs=[str(DEMO / "demo.warc.gz")],
+            output=folder,
+            dump=dump,
+            overrides=["extract.backend=resiliparse"],
+        )
     return folder
 
 
@@ -31,7 +37,10 @@ def ablate(cli: Cli, store: Path, name: str, *more: str) -> tuple[str, dict[str,
     folder = store / "ablations" / name
     told = json.loads((folder / "ablation.json").read_text())
     for table in ("cells", "overlap", "shifts", "samples"):
-        assert pl.read_csv(folder / f"{table}.csv", infer_schema_length=None).height == pl.read_parquet(folder / f"{table}.parquet").height
+        assert (
+            pl.read_csv(folder / f"{table}.csv", infer_schema_length=None).height
+            == pl.read_parquet(folder / f"{table}.parquet").height
+        )
     assert (folder / "ablation.html").stat().st_size > 20_000
     assert str(folder / "ablation.html") in done.stdout
     return done.stdout, {cell["cell"]: cell for cell in told["cells"]}
@@ -43,7 +52,11 @@ def kept(store: Path, rule: str) -> int:
     edu = pl.scan_parquet(sorted((store / "signals" / "edu").rglob("*.parquet"))).drop("id")
     url = pl.scan_parquet(sorted((store / "signals" / "url").rglob("*.parquet"))).drop("id")
     every = pl.concat([documents, edu, url], how="horizontal")
-    return every.filter(pl.sql_expr(f"NOT url_blocked AND language = 'en' AND language_score >= 0.65 AND {rule}")).collect().height
+    return (
+        every.filter(pl.sql_expr(f"NOT url_blocked AND language = 'en' AND language_score >= 0.65 AND {rule}"))
+        .collect()
+        .height
+    )
 
 
 def test_edu_thresholds(cli: Cli, store: Path) -> None:
@@ -76,7 +89,7 @@ def test_dedup_scope(cli: Cli, store: Path) -> None:
 
 
 def test_dump_by_dump(cli: Cli, store: Path) -> None:
-    out, cells = ablate(cli, store, "dump-by-dump")
+    _, cells = ablate(cli, store, "dump-by-dump")
     assert list(cells) == ["CC-MAIN-2023-50", "CC-MAIN-2024-10"]
     assert len({str(cell["documents"]) for cell in cells.values()}) == 1
 

@@ -19,8 +19,24 @@ from tests.ablate.pools import make_lab, make_pool
 
 TINY = {"vocabulary": 400, "width": 32, "layers": 1, "heads": 2, "context": 32}
 TRAIN: dict[str, Any] = {"tokens": 4000, "seeds": [0, 1], "model": TINY, "batch": 4, "held_out": 0.1}
-NOUNS = "plant light water sugar leaf root stem cell energy carbon lesson number circle angle river".split()
-OFFERS = "buy cheap offer click basket price deal now free sale".split()
+NOUNS = [
+    "plant",
+    "light",
+    "water",
+    "sugar",
+    "leaf",
+    "root",
+    "stem",
+    "cell",
+    "energy",
+    "carbon",
+    "lesson",
+    "number",
+    "circle",
+    "angle",
+    "river",
+]
+OFFERS = ["buy", "cheap", "offer", "click", "basket", "price", "deal", "now", "free", "sale"]
 
 
 @pytest.fixture(autouse=True)
@@ -97,13 +113,17 @@ def test_models_differ_by_their_corpus_and_resume(tmp_path: Path, monkeypatch: p
     assert ours.high is not None and theirs.low is not None and ours.high < theirs.low
     gap = bad.from_first["perplexity: plants"]
     assert gap.low is not None and gap.low > 0
-    assert set(whole.measures) == {f"{kind}: {name}" for kind in ("perplexity", "bits a byte") for name in ("held out", "plants")}
+    assert set(whole.measures) == {
+        f"{kind}: {name}" for kind in ("perplexity", "bits a byte") for name in ("held out", "plants")
+    }
     held = set(json.loads((lab.folder / "train" / "held-out.json").read_text()))
     every = pl.read_parquet(tmp_path / "pool.parquet")
     assert 20 < len(held) < 200
     # Copies of a held-out document are held out with it.
     keys = every.filter(pl.col("text").is_in(held))["exact_key"]
-    kept = every.filter((pl.col("language") == "en") & pl.col("edu_score").is_not_null() & pl.col("exact_key").is_in(keys.implode()))
+    kept = every.filter(
+        (pl.col("language") == "en") & pl.col("edu_score").is_not_null() & pl.col("exact_key").is_in(keys.implode())
+    )
     assert set(kept["text"]) == held
 
     before = results(lab)

@@ -54,8 +54,14 @@ class _Text:
 
 
 def make_corpora(
-    config: TrainConfig, cells: Sequence[Cell], judge: Judge, signals: Signals, copies: str | None, kept: npt.NDArray[Any],
-    folder: Path, mark: str,
+    config: TrainConfig,
+    cells: Sequence[Cell],
+    judge: Judge,
+    signals: Signals,
+    copies: str | None,
+    kept: npt.NDArray[Any],
+    folder: Path,
+    mark: str,
 ) -> Corpora:
     """Write the corpora of cells; what is there already and made the same way stays.
 
@@ -71,7 +77,7 @@ def make_corpora(
 
     Raises:
         FineeduError: no text, or a text set that cannot be read.
-    """  # fmt: skip
+    """
     made = fingerprint([2, mark, config.model.vocabulary, config.held_out, config.tokens])
     tokenizer, held = folder / "tokenizer.json", folder / "held-out.json"
     state = folder / "corpora.json"
@@ -175,10 +181,15 @@ def _lowest(learn: list[tuple[float, str]]) -> tuple[list[tuple[float, str]], in
 
 
 def _encode(
-    config: TrainConfig, judge: Judge, signals: Signals, copies: str | None, kept: npt.NDArray[Any],
-    tokenizer_path: Path, files: dict[int, Path],
+    config: TrainConfig,
+    judge: Judge,
+    signals: Signals,
+    copies: str | None,
+    kept: npt.NDArray[Any],
+    tokenizer_path: Path,
+    files: dict[int, Path],
 ) -> dict[int, int]:
-    """Encode each document once for all cells that want it; write each cell's in the order of the dice."""  # fmt: skip
+    """Encode each document once for all cells that want it; write each cell's in the order of the dice."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_path))

@@ -50,11 +50,13 @@ def run_tasks(folder: Path, tasks: list[str], seed: int) -> dict[str, float]:
             torch_random_seed=seed, fewshot_random_seed=seed, bootstrap_iters=0,
         )  # fmt: skip
     except Exception as error:  # the harness raises what its data sets raise
-        raise FineeduError(f"lm-evaluation-harness stopped at {', '.join(tasks)}: {str(error).splitlines()[0]}") from error
-    told = {}
+        raise FineeduError(
+            f"lm-evaluation-harness stopped at {', '.join(tasks)}: {str(error).splitlines()[0]}"
+        ) from error
+    measured = {}
     for task, measures in sorted(found["results"].items()):
         for name, value in sorted(measures.items()):
             metric = name.partition(",")[0]
             if isinstance(value, int | float) and "stderr" not in name and metric not in ("alias", "sample_len"):
-                told[f"{task} {metric}"] = float(value)
-    return told
+                measured[f"{task} {metric}"] = float(value)
+    return measured

@@ -25,8 +25,8 @@ def need_torch() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise FineeduError(
-            "training models needs torch and transformers: pip install 'fineedu[encoder]', or --no-train for the figures "
-            "without models"
+            "training models needs torch and transformers: pip install 'fineedu[encoder]', or --no-train for the "
+            "figures without models"
         ) from error
     del torch
 
@@ -43,6 +43,11 @@ def pick_device(wanted: str) -> str:
     if wanted == "cuda" and not there:
         raise FineeduError("train.device: cuda, and torch sees no GPU here")
     return "cuda" if there and wanted != "cpu" else "cpu"
+
+
+def end_of(vocabulary: Any) -> int:
+    """Return the token that ends a document."""
+    return int(vocabulary.token_to_id(END))
 
 
 def build(model: ModelConfig, vocabulary: int, end: int) -> Any:
@@ -67,7 +72,7 @@ def build(model: ModelConfig, vocabulary: int, end: int) -> Any:
 
 
 def batches_of(tokens: npt.NDArray[np.uint32], config: TrainConfig, seed: int, steps: int) -> Any:
-    """Yield (batch, context + 1) tokens: the corpus in pieces, in an order of the seed, anew for every time it is read."""
+    """Yield (batch, context + 1) tokens: the corpus in pieces, in an order of the seed that is new at every reading."""
     length = config.model.context
     count = (len(tokens) - 1) // length
     chance = np.random.default_rng(seed)
@@ -103,13 +108,13 @@ def train_model(corpus: Path, tokenizer: Path, config: TrainConfig, seed: int) -
     tokens = np.fromfile(corpus, "<u4")
     if len(tokens) <= config.model.context:
         raise FineeduError(
-            f"{corpus.parent.name} keeps {len(tokens):,} tokens, less than one sequence of {config.model.context}: leave the "
-            "cell out (train.cells), or shorten train.model.context"
+            f"{corpus.parent.name} keeps {len(tokens):,} tokens, less than one sequence of {config.model.context}: "
+            "leave the cell out (train.cells), or shorten train.model.context"
         )
     device = pick_device(config.device)
     vocabulary = Tokenizer.from_file(str(tokenizer))
     torch.manual_seed(seed)
-    model = build(config.model, vocabulary.get_vocab_size(), vocabulary.token_to_id(END)).to(device)
+    model = build(config.model, vocabulary.get_vocab_size(), end_of(vocabulary)).to(device)
     steps = max(1, config.tokens // (config.batch * config.model.context))
     decayed = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
@@ -142,8 +147,8 @@ def train_model(corpus: Path, tokenizer: Path, config: TrainConfig, seed: int) -
 def measure_texts(model: Any, tokenizer: Path, texts: list[str], context: int) -> dict[str, float]:
     """Measure a model on texts.
 
-    Every text begins anew after an end mark and is read in pieces of the context's length, side by side; every token but
-    the first mark is predicted.
+    Every text begins anew after an end mark and is read in pieces of the context's length, side by side; every token
+    but the first mark is predicted.
 
     Returns:
         ``perplexity`` by token, ``bits_per_byte``, and the numbers of ``tokens`` and ``bytes``.
@@ -152,7 +157,7 @@ def measure_texts(model: Any, tokenizer: Path, texts: list[str], context: int) -
     from tokenizers import Tokenizer
 
     vocabulary = Tokenizer.from_file(str(tokenizer))
-    end = vocabulary.token_to_id(END)
+    end = end_of(vocabulary)
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
     model.eval()

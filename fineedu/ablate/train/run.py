@@ -75,7 +75,9 @@ def check_training(lab: Lab) -> None:
     if config.tasks:
         need_harness()
     if "text" not in lab.pool.schema:
-        raise FineeduError(f"{lab.pool.root} has no text: models are trained on a store, or on files with a column text")
+        raise FineeduError(
+            f"{lab.pool.root} has no text: models are trained on a store, or on files with a column text"
+        )
     for path in config.texts.values():
         read_texts(path)
     if not config.held_out and not config.texts:
@@ -84,7 +86,7 @@ def check_training(lab: Lab) -> None:
 
 
 def train_cells(lab: Lab, bench: Bench, found: Ablation, say: Callable[[str], None] = lambda line: None) -> Trained:
-    """Train and measure one model a cell and seed. Stopped and started again, it goes on, and ends with the same figures.
+    """Train and measure one model a cell and seed; stopped and started again, it goes on and ends with the same.
 
     Args:
         lab: the ablation.
@@ -155,11 +157,12 @@ def mean_over_seeds(values: list[float]) -> Estimate:
 
 
 def _values(result: dict[str, Any]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for name, measured in result["texts"].items():
         found[f"perplexity: {name}"] = measured["perplexity"]
         found[f"bits a byte: {name}"] = measured["bits_per_byte"]
-    return found | result["tasks"]
+    found.update(result["tasks"])
+    return found
 
 
 def _gather(config: TrainConfig, cells: list[Cell], corpora: Corpora, results: list[list[dict[str, Any]]]) -> Trained:
@@ -168,9 +171,7 @@ def _gather(config: TrainConfig, cells: list[Cell], corpora: Corpora, results: l
     made = []
     for number, cell in enumerate(cells):
         own = {name: [seed[name] for seed in values[number]] for name in names}
-        gaps = {
-            name: [here - there[name] for here, there in zip(own[name], values[0], strict=True)] for name in names
-        }
+        gaps = {name: [here - there[name] for here, there in zip(own[name], values[0], strict=True)] for name in names}
         made.append(
             TrainedCell(
                 cell.name,
