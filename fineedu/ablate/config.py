@@ -87,6 +87,7 @@ class TrainConfig(_Strict):
     held_out: float = Field(0.05, ge=0, lt=0.5, description="share that no model sees: the text set 'held out'")
     texts: dict[str, Path] = Field(default_factory=dict, description="name: text set, .txt, .jsonl or .parquet")
     tasks: list[str] = Field(default_factory=list, description="tasks of lm-evaluation-harness")
+    task_folder: Path | None = Field(None, description="folder of tasks of your own (YAML of the harness)")
     cells: list[str] | None = Field(None, description="cells to train; default all")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

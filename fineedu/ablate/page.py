@@ -107,6 +107,7 @@ def _row(found: Ablation, n: int) -> dict[str, Any]:
     if found.scores is not None:
         scores = found.scores
         values += [_estimate(each[n]) for each in (scores.precision, scores.recall, scores.f1)]
+        values.append(("" if found.front_share is None else f"{found.front_share[n]:.0%}", ""))
     front = found.front is not None and bool(found.front[n])
     pick = any(advice.cell == n for advice in found.advice)
     return {"name": clean(found.cells[n].name, 120), "parts": values, "front": front, "pick": pick}

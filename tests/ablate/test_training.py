@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 
 def test_without_torch_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(FineeduError, match=r"pip install 'fineedu\[encoder\]', or --no-train"):
         check_training(lab_of(tmp_path))
 
@@ -95,7 +97,7 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
 
 def test_tasks_need_the_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(FineeduError, match="pip install lm-eval"):
         check_training(lab_of(tmp_path, tasks=["arc_easy"]))
 
@@ -157,13 +159,36 @@ def test_a_million_parameters_learn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_of_the_real_harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A multiple choice of our own: words of the corpus against words that it does not hold."""
+    pytest.importorskip("torch")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    rows = [{"begin": f"{a} {b}", "choices": [NOUNS[0], OFFERS[0]], "label": 0} for a in NOUNS[:5] for b in NOUNS[5:9]]
+    (folder / "plants.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "plants.yaml").write_text(
+        f"task: plants\ndataset_path: json\ndataset_kwargs:\n  data_files: {{test: {folder}/plants.jsonl}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{begin}}'\ndoc_to_choice: '{{choices}}'\n"
+        "doc_to_target: '{{label}}'\nmetric_list:\n  - {metric: acc, aggregation: mean, higher_is_better: true}\n"
+    )
+    lab = lab_of(tmp_path, tasks=["plants"], task_folder=str(folder), tokens=20_000, learning_rate=5e-3)
+    trained = train_cells(lab, set_up(lab), run_ablation(lab))
+    good, bad = (cell.measures["plants acc"].value for cell in trained.cells)
+    assert good is not None and bad is not None and good > 0.9 > 0.1 > bad
+
+
+@pytest.mark.slow
 def test_tasks_of_the_harness_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness is asked with a model that transformers loads; its measures are kept, its errors are not."""
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     asked: list[dict[str, Any]] = []
 
-    class Harness:
+    class Harness(types.ModuleType):
         @staticmethod
         def simple_evaluate(**settings: Any) -> dict[str, Any]:
             asked.append(settings)
@@ -173,7 +198,8 @@ def test_tasks_of_the_harness_are_told(tmp_path: Path, monkeypatch: pytest.Monke
             assert loaded.config.vocab_size == len(tokenizer)
             return {"results": {"toy": {"alias": "toy", "acc,none": 0.25, "acc_stderr,none": 0.1}}}
 
-    monkeypatch.setitem(__import__("sys").modules, "lm_eval", Harness)
+    monkeypatch.setitem(sys.modules, "lm_eval", Harness("lm_eval"))
+    monkeypatch.setitem(sys.modules, "lm_eval.tasks", Harness("tasks"))
     lab = lab_of(tmp_path, tasks=["toy"], seeds=[0], cells=["good"])
     trained = train_cells(lab, set_up(lab), run_ablation(lab))
     assert [settings["tasks"] for settings in asked] == [["toy"]]

@@ -16,6 +16,7 @@ def need_harness() -> Any:
     """
     try:
         import lm_eval
+        import lm_eval.tasks
     except ImportError as error:
         raise FineeduError(
             "train.tasks needs lm-evaluation-harness: pip install lm-eval; its tasks' data must be there too. Leave "
@@ -34,8 +35,15 @@ def save_model(model: Any, tokenizer: Path, end: str, folder: Path) -> None:
     wrapped.save_pretrained(folder)
 
 
-def run_tasks(folder: Path, tasks: list[str], seed: int) -> dict[str, float]:
+def run_tasks(folder: Path, tasks: list[str], seed: int, device: str, own: Path | None = None) -> dict[str, float]:
     """Run tasks on a saved model.
+
+    Args:
+        folder: of the model.
+        tasks: names.
+        seed: of the harness.
+        device: ``cpu`` or ``cuda``.
+        own: folder of tasks besides those that the harness ships.
 
     Returns:
         ``task metric`` to its value; standard errors of the harness are left out: intervals here are over seeds.
@@ -46,13 +54,20 @@ def run_tasks(folder: Path, tasks: list[str], seed: int) -> dict[str, float]:
     harness = need_harness()
     try:
         found = harness.simple_evaluate(
-            model="hf", model_args=f"pretrained={folder}", tasks=tasks, random_seed=seed, numpy_random_seed=seed,
-            torch_random_seed=seed, fewshot_random_seed=seed, bootstrap_iters=0,
-        )  # fmt: skip
+            model="hf",
+            model_args=f"pretrained={folder}",
+            tasks=tasks,
+            device=device,
+            task_manager=None if own is None else harness.tasks.TaskManager(include_path=str(own)),
+            random_seed=seed,
+            numpy_random_seed=seed,
+            torch_random_seed=seed,
+            fewshot_random_seed=seed,
+            bootstrap_iters=0,
+        )
     except Exception as error:  # the harness raises what its data sets raise
-        raise FineeduError(
-            f"lm-evaluation-harness stopped at {', '.join(tasks)}: {str(error).splitlines()[0]}"
-        ) from error
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise FineeduError(f"lm-evaluation-harness stopped at {', '.join(tasks)}: {told}") from error
     measured = {}
     for task, measures in sorted(found["results"].items()):
         for name, value in sorted(measures.items()):

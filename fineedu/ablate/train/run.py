@@ -137,7 +137,7 @@ def _one(
     if config.tasks:
         saved = folder / cell.folder / f"seed-{seed}-model"
         save_model(model, corpora.tokenizer, END, saved)
-        tasks = run_tasks(saved, config.tasks, seed)
+        tasks = run_tasks(saved, config.tasks, seed, pick_device(config.device), config.task_folder)
     result = {"mark": mark, "cell": cell.name, "seed": seed, **told, "texts": sets, "tasks": tasks}
     write_json(path, result)
     shown = ", ".join(f"{name} {measured['perplexity']:.1f}" for name, measured in sets.items())
