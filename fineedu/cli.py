@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fineedu
+from fineedu.ablate import command as ablation
 from fineedu.annotate import command as annotate_command
 from fineedu.annotate import human_command, sampling_command
 from fineedu.annotate.agree_command import aggregate, agree
@@ -248,6 +249,7 @@ app.add_typer(ensemble.app, name="ensemble")
 app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
+app.command(epilog=ablation.EPILOG)(ablation.ablate)
 
 
 @app.command()

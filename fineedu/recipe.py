@@ -258,24 +258,38 @@ def _find(recipe: str | Path) -> Path:
 def _override(raw: dict[str, Any], setting: str) -> None:
     """Apply one ``key.key=value``; the value is read as YAML."""
     key, sign, text = setting.partition("=")
-    parts = key.strip().split(".")
-    if not sign or not all(parts):
+    if not sign or not all(key.strip().split(".")):
         raise FineeduError(f"--set {setting}: expected key=value, e.g. --set extract.backend=resiliparse")
-    # Rule names may hold dots: select.rules.<everything else> is one key.
-    if parts[:2] == ["select", "rules"] and len(parts) > 2:
-        parts = ["select", "rules", ".".join(parts[2:])]
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise FineeduError(f"--set {setting}: the value is not valid YAML") from error
+    try:
+        set_key(raw, key.strip(), value)
+    except FineeduError as error:
+        raise FineeduError(f"--set {setting}: {error}") from error
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set one dotted key of a recipe that is not checked yet; an empty value takes a rule out.
+
+    Raises:
+        FineeduError: a part of the key holds no settings.
+    """
+    parts = key.split(".")
+    # Rule names may hold dots: select.rules.<everything else> is one key.
+    if parts[:2] == ["select", "rules"] and len(parts) > 2:
+        parts = ["select", "rules", ".".join(parts[2:])]
     node = raw
     for part in parts[:-1]:
         child = node.setdefault(part, {})
+        if child is None:
+            child = node[part] = {}
         if not isinstance(child, dict):
-            raise FineeduError(f"--set {setting}: {part!r} holds no settings")
+            raise FineeduError(f"{part!r} holds no settings")
         node = child
     if value is None and parts[:2] == ["select", "rules"]:
-        node.pop(parts[-1], None)  # an empty value takes the rule out
+        node.pop(parts[-1], None)
     else:
         node[parts[-1]] = value
 

@@ -67,10 +67,11 @@ class Selector:
     @property
     def passes(self) -> int:
         """Passes over the pool before the one that decides: one for a cap, one for all other thresholds."""
-        return (self.config.cap is not None) + self._thresholds
+        return (self.config.cap is not None) + self.thresholds
 
     @property
-    def _thresholds(self) -> bool:
+    def thresholds(self) -> bool:
+        """Whether a cut of scores is to be found."""
         return any(part is not None for part in (self.config.top, self.config.mixture, self.config.budget))
 
     def fit(self, batches: Batches) -> tuple[Cuts, pl.DataFrame]:
@@ -82,27 +83,12 @@ class Selector:
         Returns:
             Cuts, and the cap's cut by group.
         """
-        caps = no_caps()
-        columns = ["id", *self.columns]
-        if self.config.cap is not None:
-            cap = Cap(self.config.cap.documents)
-            for batch in batches(columns):
-                rows = self._candidates(batch.filter(self.rules.holds(batch)))
-                rows = rows.filter(pl.col("refused").is_null() & pl.col("cap").is_not_null())
-                cap.update(rows["cap"], rows["key"])
-            caps = cap.cuts()
-        if not self._thresholds:
-            return Cuts(), caps
-        groups = ["top"] * (self.config.top is not None) + ["mix"] * (self.config.mixture is not None)
-        sketch = KeySketch(["mass", "documents"], groups)
-        names: dict[int, str] = {}
-        for batch in batches(columns):
-            rows = self._candidates(batch.filter(self.rules.holds(batch)))
-            rows = rows.filter(pl.col("refused").is_null() & ~_over(rows, caps))
-            sketch.update(rows.with_columns(pl.lit(1, pl.Int64).alias("documents")))
-            if self.config.mixture is not None:
-                names.update(rows.select("mix", "name").unique().iter_rows())
-        return find_cuts(sketch, self.config, names), caps
+        fitting = Fitting(self)
+        for _ in range(self.passes):
+            for batch in batches(["id", *self.columns]):
+                fitting.update(batch)
+            fitting.end_pass()
+        return fitting.cuts(self.config), fitting.caps
 
     def judge(self, batch: pl.DataFrame, cuts: Cuts, caps: pl.DataFrame) -> pl.DataFrame:
         """Judge n documents.
@@ -119,7 +105,7 @@ class Selector:
         judged = self.rules.judge(batch)
         if not self.config.beyond_rules:
             return judged.with_columns(pl.col("keep").cast(pl.UInt16).alias("repeat"))
-        rows = self._candidates(batch)
+        rows = self.candidates(batch)
         cell = pl.col("key") // pl.lit(2**cuts.shift, pl.UInt64)
         reason = pl.coalesce(
             pl.col("refused"),
@@ -150,7 +136,7 @@ class Selector:
         each = by_group * told["repeat"].to_numpy()
         return pl.Series(_whole(each, told["dice"].to_numpy(), _MIXTURE))
 
-    def _candidates(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def candidates(self, batch: pl.DataFrame) -> pl.DataFrame:
         """Return key, weight and groups of n documents, and why one is refused before any cut."""
         config = self.config
         dice = hash_ids(batch["id"], config.seed)
@@ -193,6 +179,46 @@ class Selector:
             scores = scores.cast(pl.Float64) / self.config.sample.temperature + pl.Series(noise)
         low = pl.Series(dice & np.uint64(2**32 - 1))
         return sort_keys(scores) * pl.Series([2**32], dtype=pl.UInt64) + low
+
+
+class Fitting:
+    """A selector looking at the pool, batch by batch, ``selector.passes`` times.
+
+    Selections that differ in ``top.share`` and ``budget`` alone see the same: one fitting finds the cuts of all.
+    """
+
+    def __init__(self, selector: Selector) -> None:
+        config = selector.config
+        self._selector = selector
+        groups = ["top"] * (config.top is not None) + ["mix"] * (config.mixture is not None)
+        self._sketch = KeySketch(["mass", "documents"], groups)
+        self._names: dict[int, str] = {}
+        self._cap = None if config.cap is None else Cap(config.cap.documents)
+        self.caps = no_caps()
+
+    def update(self, batch: pl.DataFrame) -> None:
+        """Look at n documents: ``id`` and the selector's columns."""
+        selector = self._selector
+        rows = selector.candidates(batch.filter(selector.rules.holds(batch))).filter(pl.col("refused").is_null())
+        if self._cap is not None:
+            rows = rows.filter(pl.col("cap").is_not_null())
+            self._cap.update(rows["cap"], rows["key"])
+            return
+        rows = rows.filter(~_over(rows, self.caps))
+        self._sketch.update(rows.with_columns(pl.lit(1, pl.Int64).alias("documents")))
+        if selector.config.mixture is not None:
+            self._names.update(rows.select("mix", "name").unique().iter_rows())
+
+    def end_pass(self) -> None:
+        """Go on to what the next pass looks for."""
+        if self._cap is not None:
+            self.caps, self._cap = self._cap.cuts(), None
+
+    def cuts(self, config: SelectConfig) -> Cuts:
+        """Return the cuts of a selection, which is the selector's but for ``top.share`` and ``budget``."""
+        if not self._selector.thresholds:
+            return Cuts()
+        return find_cuts(self._sketch, config, self._names)
 
 
 def _whole(repeats: npt.NDArray[np.float64], dice: npt.NDArray[np.uint64], stream: int) -> npt.NDArray[np.int64]:

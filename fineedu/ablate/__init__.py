@@ -1,0 +1,1 @@
+"""The threshold lab: many filter settings compared over the same signals, and over small models trained on each."""
