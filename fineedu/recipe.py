@@ -21,7 +21,7 @@ class CascadeConfig(_Strict):
     """Which pages of ``backend: cascade`` trafilatura reads: those whose resiliparse text may reach the corpus."""
 
     model: str = Field("edu-fasttext", description="bundle that scores resiliparse's text")
-    low: float = Field(1.0, description="score from which on a page is worth trafilatura's time")
+    low: float = Field(1.4, description="score from which on a page is worth trafilatura's time")
     languages: list[str] = Field(default_factory=lambda: ["en"], description="wanted languages; empty: all")
     sure: float = Field(0.65, ge=0, le=1, description="below this probability another language is not believed")
 
