@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from fineedu.hashing import hash_ids, reshuffle, uniform
 from fineedu.pool import find_weight
 from fineedu.recipe import SelectConfig
 from fineedu.select.cap import Cap
+from fineedu.select.curve import curve_repeats
 from fineedu.select.cuts import SEPARATOR, Cuts, find_cuts
 from fineedu.select.rules import Rules
 from fineedu.sketch import KeySketch, sort_keys
@@ -66,8 +68,12 @@ class Selector:
 
     @property
     def passes(self) -> int:
-        """Passes over the pool before the one that decides: one for a cap, one for all other thresholds."""
-        return (self.config.cap is not None) + self._thresholds
+        """Passes over the pool before the one that decides: for a curve, for a cap, for all other thresholds."""
+        return self._curve + (self.config.cap is not None) + self._thresholds
+
+    @property
+    def _curve(self) -> bool:
+        return self.config.upsample is not None and self.config.upsample.curve is not None
 
     @property
     def _thresholds(self) -> bool:
@@ -82,27 +88,45 @@ class Selector:
         Returns:
             Cuts, and the cap's cut by group.
         """
-        caps = no_caps()
+        caps, cuts = no_caps(), Cuts()
         columns = ["id", *self.columns]
+        if self._curve:
+            cuts.curve, cuts.told["curve"] = self._fit_curve(batches)
         if self.config.cap is not None:
             cap = Cap(self.config.cap.documents)
             for batch in batches(columns):
-                rows = self._candidates(batch.filter(self.rules.holds(batch)))
+                rows = self._candidates(batch.filter(self.rules.holds(batch)), cuts)
                 rows = rows.filter(pl.col("refused").is_null() & pl.col("cap").is_not_null())
                 cap.update(rows["cap"], rows["key"])
             caps = cap.cuts()
+            cuts.told["capped"] = caps.height
         if not self._thresholds:
-            return Cuts(), caps
+            return cuts, caps
         groups = ["top"] * (self.config.top is not None) + ["mix"] * (self.config.mixture is not None)
         sketch = KeySketch(["mass", "documents"], groups)
         names: dict[int, str] = {}
         for batch in batches(columns):
-            rows = self._candidates(batch.filter(self.rules.holds(batch)))
+            rows = self._candidates(batch.filter(self.rules.holds(batch)), cuts)
             rows = rows.filter(pl.col("refused").is_null() & ~_over(rows, caps))
             sketch.update(rows.with_columns(pl.lit(1, pl.Int64).alias("documents")))
             if self.config.mixture is not None:
                 names.update(rows.select("mix", "name").unique().iter_rows())
-        return find_cuts(sketch, self.config, names), caps
+        find_cuts(sketch, self.config, names, cuts)
+        return cuts, caps
+
+    def _fit_curve(self, batches: Batches) -> tuple[dict[str, float], list[Any]]:
+        upsample = self.config.upsample
+        assert upsample is not None and upsample.curve is not None
+        wanted = [*self.rules.columns, upsample.column, *([self._weight.column] if self._weight.column else [])]
+        sums = [
+            batch.filter(self.rules.holds(batch))
+            .select(pl.col(upsample.column).cast(pl.String).alias("value"), self._weight.expression.alias("weight"))
+            .group_by("value")
+            .agg(pl.col("weight").sum())
+            for batch in batches(list(dict.fromkeys(wanted)))
+        ]
+        masses = pl.concat(sums).group_by("value").agg(pl.col("weight").sum()) if sums else pl.DataFrame()
+        return curve_repeats(masses, upsample.column, upsample.curve) if masses.height else ({}, [])
 
     def judge(self, batch: pl.DataFrame, cuts: Cuts, caps: pl.DataFrame) -> pl.DataFrame:
         """Judge n documents.
@@ -119,7 +143,7 @@ class Selector:
         judged = self.rules.judge(batch)
         if not self.config.beyond_rules:
             return judged.with_columns(pl.col("keep").cast(pl.UInt16).alias("repeat"))
-        rows = self._candidates(batch)
+        rows = self._candidates(batch, cuts)
         cell = pl.col("key") // pl.lit(2**cuts.shift, pl.UInt64)
         reason = pl.coalesce(
             pl.col("refused"),
@@ -150,7 +174,7 @@ class Selector:
         each = by_group * told["repeat"].to_numpy()
         return pl.Series(_whole(each, told["dice"].to_numpy(), _MIXTURE))
 
-    def _candidates(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def _candidates(self, batch: pl.DataFrame, cuts: Cuts) -> pl.DataFrame:
         """Return key, weight and groups of n documents, and why one is refused before any cut."""
         config = self.config
         dice = hash_ids(batch["id"], config.seed)
@@ -162,7 +186,8 @@ class Selector:
         columns["repeat"] = pl.repeat(1, pl.len(), dtype=pl.Int64)
         if config.upsample is not None:
             each = batch[config.upsample.column].cast(pl.String)
-            wanted = each.replace_strict(config.upsample.repeats, default=0.0, return_dtype=pl.Float64)
+            repeats = cuts.curve if self._curve else config.upsample.repeats
+            wanted = each.replace_strict(repeats or {"": 0.0}, default=0.0, return_dtype=pl.Float64)
             columns["repeat"] = pl.Series(_whole(wanted.to_numpy(), dice, _UPSAMPLE))
             refused.append(pl.when(pl.lit(each.is_null())).then(pl.lit("select.upsample:missing")))
             refused.append(pl.when(pl.col("repeat") == 0).then(pl.lit("select.upsample")))
