@@ -61,8 +61,8 @@ def _steps(config: SelectConfig, selection: Mapping[str, Any]) -> Iterator[tuple
         told = f"repeats by {config.upsample.column}"
         if curve is not None:
             told += (
-                f", a curve: nothing of the worst {curve.drop:.0%}, {curve.highest:g} times the best bucket, "
-                f"{curve.mean:g} times the pool"
+                f", a curve: nothing of the worst {curve.drop:.0%}, the best bucket {curve.highest:g} times, "
+                f"the whole pool {curve.mean:g} times on average"
             )
         yield "upsample", told
     if config.cap is not None:
@@ -76,13 +76,14 @@ def _steps(config: SelectConfig, selection: Mapping[str, Any]) -> Iterator[tuple
         often = f", repeats up to {config.mixture.max_repeat:g}" if config.mixture.max_repeat > 1 else ""
         yield "mixture", f"shares of {' and '.join(config.mixture.targets)}{often}"
     if config.budget is not None:
-        yield "budget", f"{_amount(config.budget, config.unit)} at most, repeats counted"
+        told = f"{_amount(config.budget, config.unit)} at most, repeats counted"
+        yield "budget", told + ("; the size of the mixture" if config.mixture is not None else "")
 
 
 def _amounts(selection: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "available" in selection:
         unit = selection["unit"]
-        yield "to choose from", _amount(selection["available"], unit)
+        yield "to choose from, repeats counted", _amount(selection["available"], unit)
         chosen = _amount(selection["selected"], unit)
         yield "chosen", f"{chosen} ({share(selection['selected'], selection['available'])})"
     if selection.get("rounded_bits"):
