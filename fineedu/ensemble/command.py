@@ -93,7 +93,7 @@ def _show(out: object, table: object) -> None:
 def _check(out: object, pool: object, table: object, scores: list[str] | None, action: str) -> None:
     from rich.console import Console
 
-    from fineedu.ensemble.percentiles import DriftPolicy, PercentileTable, measure_drift
+    from fineedu.ensemble.percentiles import DriftPolicy, PercentileTable, drift_columns, measure_drift
     from fineedu.errors import FineeduError
     from fineedu.pool import Pool
 
@@ -103,8 +103,7 @@ def _check(out: object, pool: object, table: object, scores: list[str] | None, a
     wanted = scores or list(table.scores)
     for score in wanted:
         table.of(score)
-    columns = [*wanted, *([table.weight_column] if table.weight_column else [])]
-    found = measure_drift(table, pool.batches(columns), wanted)
+    found = measure_drift(table, pool.batches(drift_columns(table, wanted)), wanted)
     for drift in found:
         out.print(str(drift), highlight=False)
     told = DriftPolicy(action=action).judge(found)
@@ -162,13 +161,14 @@ def stack(
 
 
 @app.command(
-    epilog='Example: [dim]fineedu ensemble cascade out --cheap edu_score --dear edu-minilm --rule "dear > 2.5"[/]'
+    epilog="Example: [dim]fineedu ensemble cascade out --cheap edu_score --dear edu-minilm "
+    "--rule \"language = 'en' AND dear > 2.5\"[/]"
 )
 def cascade(
     source: Source,
     cheap: Annotated[str, typer.Option(help="Column of the cheap score.")],
     dear: Annotated[str, typer.Option(help="Column of the dear score, or a bundle that scores the sample now.")],
-    rule: Annotated[str, typer.Option(help="The full decision: SQL over dear and the cheap column.")],
+    rule: Annotated[str, typer.Option(help="The full decision: SQL over dear and any columns.")],
     recall: Annotated[float, typer.Option(help="Of what the full ensemble keeps.")] = 0.99,
     precision: Annotated[float, typer.Option(help="1 - wrongly kept / kept by the full ensemble.")] = 0.99,
     size: Annotated[int, typer.Option("--sample", min=20, help="Documents: half to fit, half to measure.")] = 10_000,
@@ -193,12 +193,18 @@ def cascade(
         path=out_path,
     )
     out, held = Console(), bands.held_out
-    out.print(f"dear scorer asked where {bands.low:.4g} <= {cheap} < {bands.high:.4g}", highlight=False)
+    out.print(
+        f"dear scorer asked where {bands.low:.4g} <= {cheap} < {bands.high:.4g} and the rule depends on its score",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
     out.print(f"on the {held.agreement.n:,} documents not fitted on (95 % intervals):", highlight=False)
     for name, found in (
         ("recall", held.recall),
         ("precision", held.precision),
         ("agreement", held.agreement),
+        ("rule depends on the dear score of", held.open),
         ("dear scorer ran on", held.called),
     ):
         out.print(f"  {name} {found}", highlight=False)
