@@ -126,10 +126,14 @@ def show() -> None:
 
     from fineedu.ensemble.recipe import shipped_ensembles
 
-    grid = Table("ensemble", "what it does", "file", box=None)
-    for name, path in shipped_ensembles().items():
-        grid.add_row(name, escape(str(yaml.safe_load(path.read_text())["description"])), escape(str(path)))
-    Console().print(grid, highlight=False)
+    shipped = shipped_ensembles()
+    grid = Table("ensemble", "what it does", box=None)
+    for name, path in shipped.items():
+        grid.add_row(name, escape(str(yaml.safe_load(path.read_text())["description"])))
+    out = Console()
+    out.print(grid, highlight=False)
+    folder = next(iter(shipped.values())).parent
+    out.print(f"files to copy and change: {folder}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example: [dim]fineedu ensemble stack out --labels labels.parquet -s edu_score -s other_score[/]")
@@ -154,7 +158,8 @@ def stack(
     out = Console()
     for name, weight in zip(model.scores, model.weights, strict=True):
         out.print(f"{name}: weight {weight:.3f} on the standardised score", highlight=False)
-    out.print(f"{model.gain}; {left_out:,} labelled documents left out for want of a score", highlight=False)
+    left = f"; {left_out:,} labelled documents left out for want of a score" if left_out else ""
+    out.print(f"{model.gain}{left}", highlight=False, soft_wrap=True)
     if model.gain is not None and model.gain.low <= 0:
         out.print("the interval holds 0: on these labels the stack is not shown to be better", highlight=False)
     out.print(f"wrote {out_path}", highlight=False, soft_wrap=True, markup=False)

@@ -71,7 +71,7 @@ def _steps(config: SelectConfig, selection: Mapping[str, Any]) -> Iterator[tuple
         yield "cap", told + (f"; {count(hit)} had more" if hit is not None else "")
     if config.top is not None:
         groups = f" of each {' and '.join(config.top.per)}" if config.top.per else ""
-        yield "top", f"best {config.top.share:.3g} of the {config.unit}{groups}".replace("1 of the", "all of the")
+        yield "top", f"best {100 * config.top.share:.3g} % of the {config.unit}{groups}"
     if config.mixture is not None:
         often = f", repeats up to {config.mixture.max_repeat:g}" if config.mixture.max_repeat > 1 else ""
         yield "mixture", f"shares of {' and '.join(config.mixture.targets)}{often}"

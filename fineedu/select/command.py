@@ -56,7 +56,7 @@ def mix(
     unit = f"{found.weight.unit} ({found.weight.column})" if found.weight.column else "documents"
     documents = int(found.cells["documents"].sum())
     out.print(
-        f"{found.total:,} {unit} in {documents:,} documents"
+        f"{found.total:,} {unit} in {documents:,} documents{found.repeated}"
         + (f" of which {where} holds" if where else "")
         + "; counts of all of them, not estimates"
         + (f"; {wide.height - most:,} more rows" if wide.height > most else ""),

@@ -24,6 +24,8 @@ class Mix:
     weight: Weight
     #: ``row``, ``column``, ``weight``, ``documents``; every combination that occurs, repeats counted
     cells: pl.DataFrame
+    #: words that say so where repeats are counted
+    repeated: str = ""
 
     @property
     def total(self) -> int:
@@ -86,4 +88,4 @@ def mix(pool: Pool, rows: str, columns: str, unit: str | None = None, where: str
         raise FineeduError(
             f"{columns} has {cells['column'].n_unique()} values: a table takes {MOST_COLUMNS}; name a bucket or a level"
         )
-    return Mix(rows, columns, weight, cells)
+    return Mix(rows, columns, weight, cells, ", repeats counted" if repeat else "")
