@@ -30,8 +30,8 @@ def test_report_tells_of_the_selection(crawl: Path, tmp_path: Path) -> None:
         unit="tokens",
         by="edu_score",
         cap={"per": "host", "documents": 15},
-        upsample={"column": "n_tokens", "curve": {"drop": 0.2, "highest": 3, "mean": 1}},
-        mixture={"targets": {"language": {"en": 0.75, "*": 0.25}}, "max_repeat": 2},
+        upsample={"column": "n_tokens", "curve": {"drop": 0.2, "highest": 3, "mean": 1.5}},
+        mixture={"targets": {"language": {"en": 1.0}}, "max_repeat": 2},
         budget=1e9,
     )
     assert 'href="#selection"' in found
@@ -40,7 +40,7 @@ def test_report_tells_of_the_selection(crawl: Path, tmp_path: Path) -> None:
         "ranked by edu_score",
         "15 documents of a host at most",
         "had more",
-        "the whole pool 1 times on average",
+        "the whole pool 1.5 times on average",
         "1,000,000,000 tokens at most",
         "The budget was not reached",
         "max_repeat 2 allows",
