@@ -183,12 +183,13 @@ def find_weight(columns: Sequence[str], unit: str | None) -> Weight:
 
     Args:
         columns: what there is.
-        unit: one of ``UNITS``; None takes tokens where there is ``n_tokens``, else bytes, else documents.
+        unit: one of ``UNITS``; None takes tokens where there is ``n_tokens`` (the family ``tokens``) or
+            ``token_count`` (datatrove's), else bytes, else documents.
 
     Raises:
         FineeduError: no column tells that unit.
     """
-    known = {"tokens": ["n_tokens"], "bytes": ["text_bytes", "n_bytes", "text"]}
+    known = {"tokens": ["n_tokens", "token_count"], "bytes": ["text_bytes", "n_bytes", "text"]}
     if unit not in (*UNITS, None):
         raise FineeduError(f"no unit {unit!r}: there are {', '.join(UNITS)}")
     if unit == "documents":
@@ -199,5 +200,5 @@ def find_weight(columns: Sequence[str], unit: str | None) -> Weight:
                 return Weight(name, column)
     if unit is None:
         return Weight("documents", None)
-    instead = "bytes" if unit == "tokens" else "documents"
-    raise FineeduError(f"no column tells {unit} ({', '.join(known[unit])}): weigh by {instead} instead")
+    instead = "add the signal family tokens, or weigh by bytes" if unit == "tokens" else "weigh by documents"
+    raise FineeduError(f"no column tells {unit} ({', '.join(known[unit])}): {instead} instead")

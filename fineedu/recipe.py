@@ -21,7 +21,7 @@ class CascadeConfig(_Strict):
     """Which pages of ``backend: cascade`` trafilatura reads: those whose resiliparse text may reach the corpus."""
 
     model: str = Field("edu-fasttext", description="bundle that scores resiliparse's text")
-    low: float = Field(1.0, description="score from which on a page is worth trafilatura's time")
+    low: float = Field(1.4, description="score from which on a page is worth trafilatura's time")
     languages: list[str] = Field(default_factory=lambda: ["en"], description="wanted languages; empty: all")
     sure: float = Field(0.65, ge=0, le=1, description="below this probability another language is not believed")
 
@@ -55,11 +55,29 @@ class SampleConfig(_Strict):
     temperature: float = Field(gt=0, description="near 0: the best; large: any")
 
 
+class CurveConfig(_Strict):
+    """An upsampling curve over the quality percentile, of OLMo 3's family: see :mod:`fineedu.select.curve`."""
+
+    drop: float = Field(0.4, ge=0, lt=1, description="worst share of the pool, of the unit, that is dropped")
+    highest: float = Field(7.0, gt=0, le=1000, description="mean repeats of the best bucket")
+    mean: float = Field(1.0, gt=0, le=1000, description="repeats of the whole pool: size of the corpus over the pool's")
+    growth: float = Field(0.0, ge=0, le=50, description="exponent beside the power; 0: a power alone")
+
+    @model_validator(mode="after")
+    def _possible(self) -> CurveConfig:
+        if self.mean > self.highest:
+            raise ValueError("the mean of a curve that rises is not above its highest value")
+        return self
+
+
 class UpsampleConfig(_Strict):
     """How often documents of a quality bucket are repeated; 0 drops them, 2.5 is twice or three times."""
 
     column: str = Field(description="bucket or level, e.g. nemotron_cc_bucket")
-    repeats: dict[str, float] = Field(min_length=1, description="value of the column: repeats; others are dropped")
+    repeats: dict[str, float] = Field(
+        default_factory=dict, description="value of the column: repeats; others are dropped"
+    )
+    curve: CurveConfig | None = Field(None, description="instead of repeats: a curve fitted to the pool's buckets")
 
     @field_validator("repeats", mode="before")
     @classmethod
@@ -74,6 +92,17 @@ class UpsampleConfig(_Strict):
         if not all(0 <= number <= 1000 for number in repeats.values()):
             raise ValueError("repeats lie between 0 and 1000")
         return repeats
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> UpsampleConfig:
+        if bool(self.repeats) == (self.curve is not None):
+            raise ValueError("give repeats (by bucket) or a curve, one of the two")
+        return self
+
+    @property
+    def highest(self) -> float:
+        """Most repeats of any bucket."""
+        return self.curve.highest if self.curve else max(self.repeats.values())
 
 
 class MixtureConfig(_Strict):
@@ -176,7 +205,7 @@ class SelectConfig(_Strict):
     @property
     def repeats(self) -> bool:
         """Whether a document may be in the corpus more than once."""
-        often = self.upsample is not None and max(self.upsample.repeats.values()) > 1
+        often = self.upsample is not None and self.upsample.highest > 1
         return often or (self.mixture is not None and self.mixture.max_repeat > 1)
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from fineedu.hashing import hash_ids
 from fineedu.store import read_model
 
 Floats = npt.NDArray[np.float64]
+_BEYOND = 1e9
 
 
 class Scorer(Protocol):
@@ -65,17 +66,25 @@ class Figures(_Strict):
     agreement: Estimate
     #: documents that the dear scorer read
     called: Estimate
+    #: documents on which the rule depends on the dear score at all
+    open: Estimate
 
 
 class Bands(_Strict):
-    """Below ``low`` a document is dropped, from ``high`` on it is kept; between them the dear scorer decides."""
+    """Below ``low`` a document is dropped, from ``high`` on it is kept; between them the dear scorer decides.
 
-    format: Literal["fineedu-bands-1"] = "fineedu-bands-1"
+    A document on which the rule comes to the same whatever the dear score is, as where another of its conditions fails,
+    is decided by the rule alone.
+    """
+
+    format: Literal["fineedu-bands-2"] = "fineedu-bands-2"
     cheap: str
     low: float
     high: float
-    #: the full ensemble's decision: SQL over the cheap score's column and ``dear``
+    #: the full ensemble's decision: SQL over ``dear`` and any columns
     rule: str
+    #: dear scores from end to end at which the rule is tried, to see whether it depends on them
+    trials: list[float]
     recall: float
     precision: float
     fitted_on: int
@@ -114,54 +123,82 @@ def fit_cascade(
     """Fit skip bands on one half of a scored sample, and measure them on the other.
 
     Args:
-        table: ``id``, the cheap score and ``dear``, the dear scorer's; a random sample of the pool.
+        table: ``id``, the cheap score, ``dear``, the dear scorer's, and the columns of the rule; a random sample of
+            the pool.
         cheap: column of the cheap score.
-        rule: the full ensemble's decision, e.g. ``dear > 2.5`` or ``dear > 2.5 AND edu_score > 1``.
+        rule: the full ensemble's decision, e.g. ``dear > 2.5`` or ``dear > 2.5 AND language = 'en'``.
         recall: wanted; see :func:`fit_bands`.
         precision: wanted.
         seed: of the halves.
 
     Raises:
-        FineeduError: the rule is wrong, or a half holds no document that the full ensemble keeps.
+        FineeduError: the rule is wrong, or a half holds no document that the full ensemble keeps and that depends on
+            the dear score.
     """
     from fineedu.select.rules import compile_rule
 
     for name, value in (("recall", recall), ("precision", precision)):
         if not 0.5 <= value <= 1:
             raise FineeduError(f"{name} {value}: give a share from 0.5 to 1")
-    full = compile_rule(rule, {cheap: pl.Float64(), "dear": pl.Float64()})
+    full = compile_rule(rule, dict(table.schema) | {cheap: pl.Float64(), "dear": pl.Float64()})
+    if "dear" not in full.meta.root_names():
+        raise FineeduError(f"the rule {rule!r} does not name dear, the dear score: nothing to save")
     known = (
         table.with_columns(pl.col(cheap, "dear").cast(pl.Float64).fill_nan(None))
         .drop_nulls([cheap, "dear"])
         .sort("id")
         .with_columns(full.fill_null(False).alias("keep"))
     )
-    scores, keep = known[cheap].to_numpy(), known["keep"].to_numpy()
+    if not known.height:
+        raise FineeduError(f"no document of the sample has both {cheap} and a dear score")
+    # Beyond every score on either side; finite, so that a mean with them is a number.
+    trials = [-_BEYOND, *np.quantile(known["dear"].to_numpy(), np.linspace(0, 1, 21)).tolist(), _BEYOND]
+    undecided = depends(full, known, trials)
+    scores, keep, matters = known[cheap].to_numpy(), known["keep"].to_numpy(), undecided.to_numpy()
     fitted = hash_ids(known["id"], seed).argsort().argsort() % 2 == 0
-    if not keep[fitted].any() or not keep[~fitted].any():
+    if not (keep & matters)[fitted].any() or not (keep & matters)[~fitted].any():
         raise FineeduError(f"the rule {rule!r} keeps too few of {known.height} documents to fit bands on")
-    low, high = fit_bands(scores[fitted], keep[fitted], recall, precision)
+    low, high = fit_bands(scores[fitted & matters], keep[fitted & matters], recall, precision)
     return Bands(
         cheap=cheap,
         low=low,
         high=high,
         rule=rule,
+        trials=trials,
         recall=recall,
         precision=precision,
         fitted_on=int(fitted.sum()),
-        held_out=_figures(scores[~fitted], keep[~fitted], low, high),
+        held_out=_figures(scores[~fitted], keep[~fitted], matters[~fitted], low, high),
     )
 
 
-def _figures(scores: Floats, keep: npt.NDArray[np.bool_], low: float, high: float) -> Figures:
-    called = (scores >= low) & (scores < high)
-    decided = (scores >= high) | (called & keep)
+def depends(rule: pl.Expr, frame: pl.DataFrame, trials: Sequence[float]) -> pl.Series:
+    """Tell on which of n documents a rule comes to different decisions for different dear scores.
+
+    Args:
+        rule: over ``dear`` and columns of the frame.
+        frame: n rows.
+        trials: dear scores that are tried.
+    """
+    told = [frame.with_columns(dear=pl.lit(trial, pl.Float64)).select(rule.alias("keep"))["keep"] for trial in trials]
+    found = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+    for decision in told[1:]:
+        found |= decision.ne_missing(told[0])
+    return found
+
+
+def _figures(
+    scores: Floats, keep: npt.NDArray[np.bool_], matters: npt.NDArray[np.bool_], low: float, high: float
+) -> Figures:
+    called = matters & (scores >= low) & (scores < high)
+    decided = np.where(matters, (scores >= high) | (called & keep), keep)
     both = int((decided & keep).sum())
     return Figures(
         recall=wilson(both, int(keep.sum())),
         precision=wilson(both, int(decided.sum())),
         agreement=wilson(int((decided == keep).sum()), len(keep)),
         called=wilson(int(called.sum()), len(keep)),
+        open=wilson(int(matters.sum()), len(keep)),
     )
 
 
@@ -170,22 +207,27 @@ def run_cascade(bands: Bands, rule: pl.Expr, frame: pl.DataFrame, dear: Callable
 
     Args:
         bands: the skip bands.
-        rule: the full ensemble's decision, over the cheap column and ``dear``.
-        frame: ``text`` and the cheap score.
+        rule: the full ensemble's decision, over ``dear`` and columns of the frame.
+        frame: ``text``, the cheap score and the columns of the rule.
         dear: gives the dear scorer; not even called where every document is decided without it.
 
     Returns:
         n rows of score (Float32, the dear one; null where it was not needed), called and keep (Boolean). A document
-        without a cheap score is always read; one without a dear score then has no decision.
+        without a cheap score is read where the rule depends on the dear one; one without a dear score then has no
+        decision.
     """
-    cheap = frame[bands.cheap].cast(pl.Float64).fill_nan(None)
-    needed = ((cheap >= bands.low) & (cheap < bands.high)).fill_null(True)
+    columns = frame.with_columns(pl.col(bands.cheap).cast(pl.Float64).fill_nan(None))
+    cheap = columns[bands.cheap]
+    matters = depends(rule, columns, bands.trials)
+    needed = matters & ((cheap >= bands.low) & (cheap < bands.high)).fill_null(True)
     scores = np.full(frame.height, np.nan, np.float32)
     if needed.any():
         scores[needed.to_numpy()] = dear().score(frame["text"].filter(needed))
     found = pl.Series("dear", scores.astype(np.float64)).fill_nan(None)
-    judged = pl.DataFrame([cheap.alias(bands.cheap), found]).select(rule.alias("keep"))["keep"]
-    keep = judged.zip_with(needed, cheap >= bands.high)
+    judged = columns.with_columns(found).select(rule.alias("keep"))["keep"]
+    # Where the dear score does not matter, any does: the rule itself has decided.
+    closed = columns.with_columns(dear=pl.lit(bands.trials[0], pl.Float64)).select(rule.alias("keep"))["keep"]
+    keep = judged.zip_with(needed, (cheap >= bands.high).zip_with(matters, closed))
     return pl.DataFrame([found.cast(pl.Float32).alias("score"), needed.alias("called"), keep.alias("keep")])
 
 

@@ -93,7 +93,7 @@ def _show(out: object, table: object) -> None:
 def _check(out: object, pool: object, table: object, scores: list[str] | None, action: str) -> None:
     from rich.console import Console
 
-    from fineedu.ensemble.percentiles import DriftPolicy, PercentileTable, measure_drift
+    from fineedu.ensemble.percentiles import DriftPolicy, PercentileTable, drift_columns, measure_drift
     from fineedu.errors import FineeduError
     from fineedu.pool import Pool
 
@@ -103,8 +103,7 @@ def _check(out: object, pool: object, table: object, scores: list[str] | None, a
     wanted = scores or list(table.scores)
     for score in wanted:
         table.of(score)
-    columns = [*wanted, *([table.weight_column] if table.weight_column else [])]
-    found = measure_drift(table, pool.batches(columns), wanted)
+    found = measure_drift(table, pool.batches(drift_columns(table, wanted)), wanted)
     for drift in found:
         out.print(str(drift), highlight=False)
     told = DriftPolicy(action=action).judge(found)
@@ -127,10 +126,14 @@ def show() -> None:
 
     from fineedu.ensemble.recipe import shipped_ensembles
 
-    grid = Table("ensemble", "what it does", "file", box=None)
-    for name, path in shipped_ensembles().items():
-        grid.add_row(name, escape(str(yaml.safe_load(path.read_text())["description"])), escape(str(path)))
-    Console().print(grid, highlight=False)
+    shipped = shipped_ensembles()
+    grid = Table("ensemble", "what it does", box=None)
+    for name, path in shipped.items():
+        grid.add_row(name, escape(str(yaml.safe_load(path.read_text())["description"])))
+    out = Console()
+    out.print(grid, highlight=False)
+    folder = next(iter(shipped.values())).parent
+    out.print(f"files to copy and change: {folder}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(epilog="Example: [dim]fineedu ensemble stack out --labels labels.parquet -s edu_score -s other_score[/]")
@@ -155,20 +158,22 @@ def stack(
     out = Console()
     for name, weight in zip(model.scores, model.weights, strict=True):
         out.print(f"{name}: weight {weight:.3f} on the standardised score", highlight=False)
-    out.print(f"{model.gain}; {left_out:,} labelled documents left out for want of a score", highlight=False)
+    left = f"; {left_out:,} labelled documents left out for want of a score" if left_out else ""
+    out.print(f"{model.gain}{left}", highlight=False, soft_wrap=True)
     if model.gain is not None and model.gain.low <= 0:
         out.print("the interval holds 0: on these labels the stack is not shown to be better", highlight=False)
     out.print(f"wrote {out_path}", highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command(
-    epilog='Example: [dim]fineedu ensemble cascade out --cheap edu_score --dear edu-minilm --rule "dear > 2.5"[/]'
+    epilog="Example: [dim]fineedu ensemble cascade out --cheap edu_score --dear edu-minilm "
+    "--rule \"language = 'en' AND dear > 2.5\"[/]"
 )
 def cascade(
     source: Source,
     cheap: Annotated[str, typer.Option(help="Column of the cheap score.")],
     dear: Annotated[str, typer.Option(help="Column of the dear score, or a bundle that scores the sample now.")],
-    rule: Annotated[str, typer.Option(help="The full decision: SQL over dear and the cheap column.")],
+    rule: Annotated[str, typer.Option(help="The full decision: SQL over dear and any columns.")],
     recall: Annotated[float, typer.Option(help="Of what the full ensemble keeps.")] = 0.99,
     precision: Annotated[float, typer.Option(help="1 - wrongly kept / kept by the full ensemble.")] = 0.99,
     size: Annotated[int, typer.Option("--sample", min=20, help="Documents: half to fit, half to measure.")] = 10_000,
@@ -193,12 +198,18 @@ def cascade(
         path=out_path,
     )
     out, held = Console(), bands.held_out
-    out.print(f"dear scorer asked where {bands.low:.4g} <= {cheap} < {bands.high:.4g}", highlight=False)
+    out.print(
+        f"dear scorer asked where {bands.low:.4g} <= {cheap} < {bands.high:.4g} and the rule depends on its score",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
     out.print(f"on the {held.agreement.n:,} documents not fitted on (95 % intervals):", highlight=False)
     for name, found in (
         ("recall", held.recall),
         ("precision", held.precision),
         ("agreement", held.agreement),
+        ("rule depends on the dear score of", held.open),
         ("dear scorer ran on", held.called),
     ):
         out.print(f"  {name} {found}", highlight=False)

@@ -10,7 +10,7 @@ import polars as pl
 from fineedu.classify.bundle import bundle_folder, load_bundle, read_bundle
 from fineedu.ensemble.cascade import read_bands, run_cascade
 from fineedu.ensemble.combine import max_bucket, mean, vote
-from fineedu.ensemble.percentiles import measure_drift, read_table
+from fineedu.ensemble.percentiles import drift_columns, measure_drift, read_table
 from fineedu.ensemble.recipe import (
     BucketEnsemble,
     CascadeEnsemble,
@@ -81,7 +81,8 @@ class EnsembleSignals(SignalFamily):
         if self._stack is not None:
             found += self._stack.scores
         if self._bands is not None:
-            found += [self._bands.cheap, "text"]
+            rule = self._conditions["rule"].meta.root_names()
+            found += [self._bands.cheap, "text", *(name for name in rule if name != "dear")]
         elif self._conditions:
             found += [name for expression in self._conditions.values() for name in expression.meta.root_names()]
         return tuple(dict.fromkeys(found))
@@ -104,7 +105,7 @@ class EnsembleSignals(SignalFamily):
         if self._stack is not None:
             made["model"] = fingerprint(self._stack.model_dump(mode="json", exclude={"gain"}))
         if isinstance(self._recipe, CascadeEnsemble) and self._bands is not None:
-            made["bands"] = self._bands.model_dump(mode="json", include={"cheap", "low", "high", "rule"})
+            made["bands"] = self._bands.model_dump(mode="json", include={"cheap", "low", "high", "rule", "trials"})
             made["dear"] = read_bundle(bundle_folder(self._recipe.dear)).weights_sha256
         return made
 
@@ -127,8 +128,7 @@ class EnsembleSignals(SignalFamily):
         recipe, table = self._recipe, self._table
         if table is None or not isinstance(recipe, BucketEnsemble | MeanEnsemble) or recipe.drift.action == "ignore":
             return []
-        columns = [*self._scores(), *([table.weight_column] if table.weight_column else [])]
-        found = measure_drift(table, batches(columns), self._scores())
+        found = measure_drift(table, batches(drift_columns(table, self._scores())), self._scores())
         return [f"{self.name}: {line}" for line in recipe.drift.judge(found)]
 
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from fineedu.errors import FineeduError
 from fineedu.hashing import hash_ids
 from fineedu.labels import read_labels
 from fineedu.pool import Pool
+from fineedu.select.rules import compile_rule
 from fineedu.store import write_json
 
 
@@ -76,7 +77,7 @@ def make_bands(
         pool: scored documents.
         cheap: column of the cheap score.
         dear: column of the dear score, or a bundle, which then scores the sample.
-        rule: the full ensemble's decision over ``dear`` and the cheap column.
+        rule: the full ensemble's decision over ``dear`` and columns of the pool.
         recall: wanted.
         precision: wanted.
         size: documents of the sample; half of them fit, half measure.
@@ -84,9 +85,11 @@ def make_bands(
         path: where to write.
     """
     column = dear in pool.schema
-    rows = sample(pool, [cheap, dear] if column else [cheap, "text"], size, seed)
+    compile_rule(rule, pool.schema | {"dear": pl.Float64()})
+    further = [name for name in pl.sql_expr(rule).meta.root_names() if name != "dear"]
+    rows = sample(pool, [cheap, *further, dear if column else "text"], size, seed)
     if column:
-        rows = rows.rename({dear: "dear"})
+        rows = rows.with_columns(pl.col(dear).alias("dear"))
     else:
         scores = load_bundle(bundle_folder(dear)).score(rows["text"])
         rows = rows.with_columns(pl.Series("dear", np.asarray(scores, np.float64)))

@@ -264,6 +264,8 @@ class Drift(_Strict):
     """How far a score's distribution in a pool lies from the table's."""
 
     score: str
+    #: ``*``: all documents; or a language that has thresholds of its own
+    part: str = "*"
     #: population stability index over the buckets: sum of (new - old) * ln(new / old); 0.1 is a small shift, 0.25 a
     #: large one by the usual reading
     psi: float
@@ -273,35 +275,56 @@ class Drift(_Strict):
     documents: int
 
     def __str__(self) -> str:
-        return f"{self.score}: PSI {self.psi:.3f}, KS {self.ks:.3f} (n = {self.documents:,})"
+        of = "" if self.part == "*" else f" ({self.part})"
+        return f"{self.score}{of}: PSI {self.psi:.3f}, KS {self.ks:.3f} (n = {self.documents:,})"
 
 
 def measure_drift(table: PercentileTable, frames: Iterator[pl.DataFrame], scores: Sequence[str]) -> list[Drift]:
-    """Compare scores with the table's distributions over its whole pool, weighted as the table is.
+    """Compare scores with the table's distributions, weighted as the table is.
 
     Args:
         table: the table.
-        frames: batches with the scores and the table's weight column.
+        frames: batches with :func:`drift_columns`.
         scores: which.
+
+    Returns:
+        For each score the whole pool, then each language that has thresholds of its own and enough documents here.
     """
     weight = Weight(table.unit, table.weight_column)
-    sketches, _ = sketch_scores(frames, scores, weight, by_language=False)
-    return [_drift(score, table.of(score)["*"], sketches[score]) for score in scores]
+    sketches, _ = sketch_scores(frames, scores, weight, table.by_language)
+    return [drift for score in scores for drift in _drifts(score, table.of(score), sketches[score])]
 
 
-def _drift(score: str, old: Distribution, sketch: KeySketch) -> Drift:
+def drift_columns(table: PercentileTable, scores: Sequence[str]) -> list[str]:
+    """Return the columns that :func:`measure_drift` reads."""
+    weight = [table.weight_column] if table.weight_column else []
+    return [*scores, *weight, *(["language"] if table.by_language else [])]
+
+
+def _drifts(score: str, parts: dict[str, Distribution], sketch: KeySketch) -> Iterator[Drift]:
     found = sketch.table
     if found is None or not found["weight"].sum():
-        return Drift(score=score, psi=math.inf, ks=1.0, documents=0)
-    values = key_values(found["cell"].to_numpy() << np.uint64(sketch.shift))
+        yield Drift(score=score, psi=math.inf, ks=1.0, documents=0)
+        return
+    whole = found.group_by("cell").agg(pl.col("weight", "documents").sum()).sort("cell")
+    yield _drift(score, "*", parts["*"], whole, sketch.shift)
+    for (name,), part in found.group_by("group", maintain_order=True):
+        if str(name) in set(parts) - {"*"} and part["documents"].sum() >= MIN_DOCUMENTS and part["weight"].sum():
+            yield _drift(score, str(name), parts[str(name)], part, sketch.shift)
+
+
+def _drift(score: str, part: str, old: Distribution, found: pl.DataFrame, shift: int) -> Drift:
+    values = key_values(found["cell"].to_numpy() << np.uint64(shift))
     weights = found["weight"].to_numpy()
     shares = np.bincount(old.buckets(values), weights, len(old.mass)) / weights.sum()
     at = np.searchsorted(values, np.asarray(old.values, np.float32), side="right")
     running = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])[at]
     below = np.concatenate([[0.0], np.cumsum(weights) / weights.sum()])
     before = below[np.searchsorted(values, np.asarray(old.values[:1], np.float32), side="left")]
-    ks = max(float(np.abs(running - np.asarray(old.cdf)).max()), float(before[0]))
-    return Drift(score=score, psi=_psi(np.asarray(old.mass), shares), ks=ks, documents=int(found["documents"].sum()))
+    # Below its first point the table held less than 1/200 of its weight; how much less it does not tell.
+    ks = max(float(np.abs(running - np.asarray(old.cdf)).max()), float(before[0]) - 1 / _POINTS)
+    psi = _psi(np.asarray(old.mass), shares)
+    return Drift(score=score, part=part, psi=psi, ks=ks, documents=int(found["documents"].sum()))
 
 
 def _psi(old: Floats, new: Floats) -> float:

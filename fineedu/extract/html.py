@@ -15,6 +15,11 @@ _SPACES = re.compile(r"\s+")
 _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)[-/.]([01]?\d)[-/.]([0-3]?\d)(?!\d)")
 #: How far into a page its head is looked for.
 _HEAD_CHARACTERS = 200_000
+#: resiliparse's main text of some pages is a cookie notice or a dialog; of the documents of 1.75 or more on 2,614 real
+#: pages all that its score missed had less main text than this, and half of all pages have.
+_SHORT_CHARACTERS = 2000
+#: Shorter lines of a page are menus, buttons and headings.
+_PROSE_WORDS = 10
 _META = re.compile(r"<meta\s([^>]{1,2000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _TITLE = re.compile(r"<title[^>]{0,500}>([^<]{1,2000})", re.IGNORECASE)
@@ -50,6 +55,8 @@ class Page:
     text: str
     title: str | None = None
     published: str | None = None
+    #: long lines of the whole page where ``text`` is short and they were asked for; for the cascade's gate alone
+    prose: str = ""
 
 
 def _squeeze(text: str | None) -> str | None:
@@ -93,11 +100,20 @@ def _metadata(html: str) -> tuple[str | None, str | None]:
     return title, next((day for value in candidates if (day := _as_day(value))), None)
 
 
-def _text(html: str, backend: Backend, mode: Mode) -> str | None:
-    if backend == "resiliparse":
-        from resiliparse.extract.html2text import extract_plain_text
+def _fast_texts(html: str, prose: bool) -> tuple[str, str]:
+    """Return resiliparse's main text and, where asked for and that text is short, the long lines of the whole page."""
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
 
-        return str(extract_plain_text(html, main_content=True, alt_texts=False))
+    tree = HTMLTree.parse(html)
+    main = str(extract_plain_text(tree, main_content=True, alt_texts=False))
+    if not prose or len(main) >= _SHORT_CHARACTERS:
+        return main, ""
+    lines = str(extract_plain_text(tree, main_content=False, alt_texts=False)).split("\n")
+    return main, "\n".join(line for line in lines if len(line.split()) >= _PROSE_WORDS)
+
+
+def _precise_text(html: str, mode: Mode) -> str:
     from trafilatura import extract
 
     text: str | None = extract(
@@ -107,23 +123,25 @@ def _text(html: str, backend: Backend, mode: Mode) -> str | None:
         favor_recall=mode == "recall",
         include_comments=False,
     )
-    return text
+    return text or ""
 
 
-def extract_page(html: str, backend: Backend, mode: Mode) -> Page:
+def extract_page(html: str, backend: Backend, mode: Mode, prose: bool = False) -> Page:
     """Take the main text, the title and the published day from a page.
 
     Args:
         html: the decoded page.
         backend: ``trafilatura`` (precise) or ``resiliparse`` (about ten times faster, less precise).
         mode: trafilatura's setting: ``fast`` has no fall-back extractors.
+        prose: give ``prose`` too; resiliparse only.
 
     Returns:
         The page; its text has no control characters but tab and line feed.
     """
     html = _BAD_REFERENCE.sub("", html.replace("\x00", "")) if "&#" in html else html.replace("\x00", "")
     title, published = _metadata(html)
-    return Page(clean_text(_text(html, backend, mode) or ""), title and clean_text(title), published)
+    text, long_lines = _fast_texts(html, prose) if backend == "resiliparse" else (_precise_text(html, mode), "")
+    return Page(clean_text(text), title and clean_text(title), published, clean_text(long_lines))
 
 
 def clean_text(text: str) -> str:

@@ -35,6 +35,8 @@ class SandboxLimits:
     mode: Mode = "fast"
     cpu_seconds: float = 20.0
     memory_mb: int = 768
+    #: ask for ``prose`` too; see :class:`fineedu.extract.html.Page`
+    prose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class Extracted:
     published: str | None = None
     charset: str | None = None
     detail: str | None = None
+    prose: str = ""
+    #: code and probability, where the caller has told the language of the text already
+    language: tuple[str, float] | None = None
 
 
 class Sandbox:

@@ -63,10 +63,10 @@ def _extract(head: dict[str, Any], body: bytes, settings: dict[str, Any]) -> tup
     try:
         text, charset = decode_page(body, head.get("charset"))
         if head["kind"] == "html":
-            page = extract_page(text, settings["backend"], settings["mode"])
+            page = extract_page(text, settings["backend"], settings["mode"], settings["prose"])
         else:
             page = Page(clean_text(text))
-        answer = {"title": page.title, "published": page.published, "charset": charset}
+        answer = {"title": page.title, "published": page.published, "charset": charset, "prose": page.prose}
         return answer | ({} if page.text else {"reason": "no_text"}), page.text.encode()
     except MemoryError:
         return {"reason": "memory_limit"}, b""

@@ -19,6 +19,7 @@ from fineedu.report.collect import Figures, Plan, collect, plan_report
 from fineedu.report.duplicates import duplicates_shown
 from fineedu.report.html import write_page
 from fineedu.report.samples import Card, Cards
+from fineedu.report.selection import beyond_rules
 from fineedu.store import read_json
 
 _LANGUAGES, _SITES, _PHRASES, _INPUTS = 12, 10, 12, 20
@@ -94,6 +95,7 @@ def _totals(job: Job, plan: Plan, figures: Figures, manifest: Mapping[str, Any])
         "counts": counts,
         "text_bytes": figures.text_bytes,
         "rules": _rules(job, counts),
+        "beyond": beyond_rules(job.recipe.select, manifest["selection"], counts),
         "scores": [_score_chart(column, figures, plan) for column in drawn],
         "lengths": _length_chart(figures, plan) if counts["documents"] else None,
         "languages": figures.languages.top(_LANGUAGES),

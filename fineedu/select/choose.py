@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from fineedu.hashing import hash_ids, reshuffle, uniform
 from fineedu.pool import find_weight
 from fineedu.recipe import SelectConfig
 from fineedu.select.cap import Cap
+from fineedu.select.curve import curve_repeats
 from fineedu.select.cuts import SEPARATOR, Cuts, find_cuts
 from fineedu.select.rules import Rules
 from fineedu.sketch import KeySketch, sort_keys
@@ -66,8 +68,17 @@ class Selector:
 
     @property
     def passes(self) -> int:
-        """Passes over the pool before the one that decides: one for a cap, one for all other thresholds."""
-        return (self.config.cap is not None) + self.thresholds
+        """Passes over the pool before the one that decides."""
+        return len(self.looks)
+
+    @property
+    def looks(self) -> list[Literal["curve", "cap", "thresholds"]]:
+        """What each pass over the pool looks for: an upsampling curve's masses, caps, all other thresholds."""
+        upsample = self.config.upsample
+        curve = upsample is not None and upsample.curve is not None
+        found: list[Literal["curve", "cap", "thresholds"]] = ["curve"] if curve else []
+        found += ["cap"] if self.config.cap is not None else []
+        return found + (["thresholds"] if self.thresholds else [])
 
     @property
     def thresholds(self) -> bool:
@@ -90,6 +101,13 @@ class Selector:
             fitting.end_pass()
         return fitting.cuts(self.config), fitting.caps
 
+    def masses(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Return ``weight`` by ``value`` of the upsampled column."""
+        assert self.config.upsample is not None
+        value = pl.col(self.config.upsample.column).cast(pl.String).alias("value")
+        rows = batch.select(value, self._weight.expression.alias("weight"))
+        return rows.group_by("value").agg(pl.col("weight").sum())
+
     def judge(self, batch: pl.DataFrame, cuts: Cuts, caps: pl.DataFrame) -> pl.DataFrame:
         """Judge n documents.
 
@@ -105,7 +123,7 @@ class Selector:
         judged = self.rules.judge(batch)
         if not self.config.beyond_rules:
             return judged.with_columns(pl.col("keep").cast(pl.UInt16).alias("repeat"))
-        rows = self.candidates(batch)
+        rows = self.candidates(batch, cuts.curve)
         cell = pl.col("key") // pl.lit(2**cuts.shift, pl.UInt64)
         reason = pl.coalesce(
             pl.col("refused"),
@@ -136,7 +154,7 @@ class Selector:
         each = by_group * told["repeat"].to_numpy()
         return pl.Series(_whole(each, told["dice"].to_numpy(), _MIXTURE))
 
-    def candidates(self, batch: pl.DataFrame) -> pl.DataFrame:
+    def candidates(self, batch: pl.DataFrame, curve: Mapping[str, float] | None = None) -> pl.DataFrame:
         """Return key, weight and groups of n documents, and why one is refused before any cut."""
         config = self.config
         dice = hash_ids(batch["id"], config.seed)
@@ -148,7 +166,8 @@ class Selector:
         columns["repeat"] = pl.repeat(1, pl.len(), dtype=pl.Int64)
         if config.upsample is not None:
             each = batch[config.upsample.column].cast(pl.String)
-            wanted = each.replace_strict(config.upsample.repeats, default=0.0, return_dtype=pl.Float64)
+            repeats = config.upsample.repeats or curve or {"": 0.0}
+            wanted = each.replace_strict(repeats, default=0.0, return_dtype=pl.Float64)
             columns["repeat"] = pl.Series(_whole(wanted.to_numpy(), dice, _UPSAMPLE))
             refused.append(pl.when(pl.lit(each.is_null())).then(pl.lit("select.upsample:missing")))
             refused.append(pl.when(pl.col("repeat") == 0).then(pl.lit("select.upsample")))
@@ -190,17 +209,28 @@ class Fitting:
     def __init__(self, selector: Selector) -> None:
         config = selector.config
         self._selector = selector
+        self._looks = selector.looks
         groups = ["top"] * (config.top is not None) + ["mix"] * (config.mixture is not None)
         self._sketch = KeySketch(["mass", "documents"], groups)
         self._names: dict[int, str] = {}
+        self._masses = pl.DataFrame(schema={"value": pl.String, "weight": pl.Int64})
+        self._curve: dict[str, float] = {}
+        self._told: dict[str, Any] = {}
         self._cap = None if config.cap is None else Cap(config.cap.documents)
         self.caps = no_caps()
 
     def update(self, batch: pl.DataFrame) -> None:
         """Look at n documents: ``id`` and the selector's columns."""
         selector = self._selector
-        rows = selector.candidates(batch.filter(selector.rules.holds(batch))).filter(pl.col("refused").is_null())
-        if self._cap is not None:
+        held = batch.filter(selector.rules.holds(batch))
+        if self._looks[0] == "curve":
+            self._masses = (
+                pl.concat([self._masses, selector.masses(held)]).group_by("value").agg(pl.col("weight").sum())
+            )
+            return
+        rows = selector.candidates(held, self._curve).filter(pl.col("refused").is_null())
+        if self._looks[0] == "cap":
+            assert self._cap is not None
             rows = rows.filter(pl.col("cap").is_not_null())
             self._cap.update(rows["cap"], rows["key"])
             return
@@ -211,14 +241,20 @@ class Fitting:
 
     def end_pass(self) -> None:
         """Go on to what the next pass looks for."""
-        if self._cap is not None:
-            self.caps, self._cap = self._cap.cuts(), None
+        look = self._looks.pop(0)
+        upsample = self._selector.config.upsample
+        if look == "curve" and upsample is not None and upsample.curve is not None:
+            self._curve, self._told["curve"] = curve_repeats(self._masses, upsample.column, upsample.curve)
+        elif look == "cap" and self._cap is not None:
+            self.caps = self._cap.cuts()
+            self._told["capped"] = self.caps.height
 
     def cuts(self, config: SelectConfig) -> Cuts:
         """Return the cuts of a selection, which is the selector's but for ``top.share`` and ``budget``."""
-        if not self._selector.thresholds:
-            return Cuts()
-        return find_cuts(self._sketch, config, self._names)
+        cuts = Cuts(curve=self._curve, told=dict(self._told))
+        if self._selector.thresholds:
+            find_cuts(self._sketch, config, self._names, cuts)
+        return cuts
 
 
 def _whole(repeats: npt.NDArray[np.float64], dice: npt.NDArray[np.uint64], stream: int) -> npt.NDArray[np.int64]:

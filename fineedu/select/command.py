@@ -10,6 +10,7 @@ import typer
 MIX_EPILOG = (
     "Examples:\n\n"
     "[dim]fineedu mix out --rows language --columns edu_score[/]\n\n"
+    "[dim]fineedu mix out --where \"language = 'en'\"[/]\n\n"
     "[dim]fineedu mix out/corpus/edu-1a2b3c4d --rows topic --columns nemotron_cc_level --out mix.csv[/]"
 )
 
@@ -24,6 +25,7 @@ def mix(
         str | None,
         typer.Option(help="tokens, bytes or documents; default: tokens where there is n_tokens, else bytes."),
     ] = None,
+    where: Annotated[str | None, typer.Option(help="SQL over columns: count only documents that fulfil it.")] = None,
     most: Annotated[int, typer.Option("--most", min=1, help="Rows shown, heaviest first.")] = 30,
     out_path: Annotated[Path | None, typer.Option("--out", help="Write all cells as CSV too.")] = None,
 ) -> None:
@@ -36,7 +38,7 @@ def mix(
     from fineedu.select.mix import mix as count
     from fineedu.store import atomic_open
 
-    found = count(open_pool(source), rows, columns, weight)
+    found = count(open_pool(source), rows, columns, weight, where)
     wide = found.table()
     total = max(found.total, 1)
     grid = Table(rows, "share", *wide.columns[2:], box=None)
@@ -54,9 +56,13 @@ def mix(
     unit = f"{found.weight.unit} ({found.weight.column})" if found.weight.column else "documents"
     documents = int(found.cells["documents"].sum())
     out.print(
-        f"{found.total:,} {unit} in {documents:,} documents; counts of the whole pool, not estimates"
+        f"{found.total:,} {unit} in {documents:,} documents{found.repeated}"
+        + (f" of which {where} holds" if where else "")
+        + "; counts of all of them, not estimates"
         + (f"; {wide.height - most:,} more rows" if wide.height > most else ""),
         highlight=False,
+        soft_wrap=True,
+        markup=False,
     )
     if out_path is not None:
         with atomic_open(out_path) as stream:

@@ -27,6 +27,8 @@ class Cuts(BaseModel):
     #: lowest kept cell by the hash of the group's name; a group that keeps nothing has none
     top: dict[int, int] = {}
     mixture: dict[int, int] = {}
+    #: of an upsampling curve, by bucket; empty where the recipe names the repeats
+    curve: dict[str, float] = {}
     #: by mixture group; above 1 a document is repeated
     repeats: dict[int, float] = {}
     #: None where the budget is not reached
@@ -35,21 +37,23 @@ class Cuts(BaseModel):
     told: dict[str, Any] = {}
 
 
-def find_cuts(sketch: KeySketch, config: SelectConfig, names: Mapping[int, str]) -> Cuts:
+def find_cuts(sketch: KeySketch, config: SelectConfig, names: Mapping[int, str], cuts: Cuts) -> None:
     """Find the cuts.
 
     Args:
         sketch: weights ``mass`` and ``documents`` by ``top``, ``mix`` and key of every document that may be kept.
         config: what is wanted.
         names: of the mixture's groups, by their hash.
+        cuts: where they go.
 
     Raises:
         FineeduError: nothing is left to select from, or a mixture that cannot be.
     """
     table = sketch.table
     if table is None or not table["mass"].sum():
-        return Cuts(told={"available": 0, "selected": 0, "unit": config.unit})
-    cuts = Cuts(shift=sketch.shift)
+        cuts.told |= {"available": 0, "selected": 0, "unit": config.unit}
+        return
+    cuts.shift = sketch.shift
     available = int(table["mass"].sum())
     heaviest = int(table["mass"].max())  # type: ignore[arg-type]
     if config.top is not None:
@@ -67,7 +71,6 @@ def find_cuts(sketch: KeySketch, config: SelectConfig, names: Mapping[int, str])
         "heaviest_cell": heaviest,
         "rounded_bits": sketch.shift,
     }
-    return cuts
 
 
 def _lowest(kept: pl.DataFrame, group: str) -> dict[int, int]:

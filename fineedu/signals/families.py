@@ -18,6 +18,8 @@ FAMILIES = {
     "edu": "fineedu.signals.edu:EduSignals",
     "classifier": "fineedu.signals.classifier:ClassifierSignals",
     "topic": "fineedu.signals.classifier:TopicSignals",
+    "labels": "fineedu.signals.labels:LabelSignals",
+    "tokens": "fineedu.signals.tokens:TokenSignals",
     "phrases": "fineedu.signals.phrases:PhraseSignals",
     "exact": "fineedu.signals.exact:ExactSignals",
     "ensemble": "fineedu.ensemble.family:EnsembleSignals",

@@ -129,6 +129,18 @@ def test_drift_is_seen_and_refused(tmp_path: Path) -> None:
         DriftPolicy(action="refuse").judge([moved])
 
 
+def test_drift_of_a_language_is_named(tmp_path: Path) -> None:
+    german = pl.col("language") == "de"
+    table = calibrate(pool(tmp_path / "p", scored()), ["score"], by_language=True)
+    moved = scored(seed=5).with_columns(pl.when(german).then(pl.col("score") + 0.8).otherwise("score"))
+    found = {drift.part: drift for drift in measure_drift(table, iter([moved]), ["score"])}
+    assert list(found) == ["*", "de", "en"]  # too little French for thresholds of its own
+    assert found["en"].psi < 0.1 < 0.25 < found["de"].psi
+    assert [str(found["de"]) in line for line in DriftPolicy().judge(list(found.values()))].count(True) == 1
+    own = measure_drift(table, iter([scored()]), ["score"])
+    assert all(drift.psi == pytest.approx(0, abs=1e-9) and drift.ks < 1e-9 for drift in own)
+
+
 def test_ks_is_scipys(tmp_path: Path) -> None:
     from scipy.stats import ks_2samp
 

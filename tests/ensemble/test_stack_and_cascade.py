@@ -147,6 +147,37 @@ def test_dear_scorer_reads_only_what_it_can_change(tmp_path: Path, monkeypatch: 
     assert nothing["keep"].to_list() == [False, True] if math.isfinite(bands.high) else True
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "language = 'en' AND dear > 2.5",
+        "(dear + cheap) / 2 > 2 AND language <> 'de'",
+        "dear BETWEEN 1 AND 2.5 AND language = 'en'",
+        "language = 'en' OR dear > 2.5",
+    ],
+)
+def test_other_conditions_save_calls(rule: str) -> None:
+    languages = np.array(["en", "de", None])[np.random.default_rng(1).choice(3, 4000, p=[0.4, 0.4, 0.2])]
+    table = scored().with_columns(language=pl.Series(languages, dtype=pl.String))
+    bands = fit_cascade(table, "cheap", rule, recall=1, precision=1)
+    scorer = Counting(table)
+    expression = pl.sql_expr(rule)
+    found = run_cascade(bands, expression, table.drop("dear"), lambda: scorer)
+    full = table.select(keep=expression)["keep"]
+    skipped = table["language"] == ("de" if "OR" not in rule else "en")
+    # Where the other conditions decide, the scorer reads nothing and the decision is the rule's own, null for null.
+    assert not found["called"].filter(skipped).any() and found["called"].any()
+    assert found["keep"].filter(skipped).equals(full.filter(skipped))
+    inside = found["called"]
+    assert found["keep"].filter(inside).equals(full.filter(inside))
+    assert bands.held_out.open.share < 0.7 and scorer.read == inside.sum()
+
+
+def test_rule_without_the_dear_score() -> None:
+    with pytest.raises(FineeduError, match="does not name dear"):
+        fit_cascade(scored(), "cheap", "cheap > 2")
+
+
 def test_share_has_wilsons_interval() -> None:
     stats = pytest.importorskip("scipy.stats")
     for hits, n in ((0, 10), (7, 9), (500, 1000), (30, 30)):
@@ -168,6 +199,7 @@ def test_command_line(tmp_path: Path, cli) -> None:
     assert found["stack_score"].is_between(0, 3).all()
     done = cli("ensemble", "cascade", "pool.parquet", "--cheap", "cheap", "--dear", "dear", "--rule", "dear > 2")
     assert done.returncode == 0, done.stderr
+    assert "rule depends on the dear score of 100.0%" in done.stdout
     assert "dear scorer ran on" in done.stdout and "is not proven" in done.stdout
     wrong = cli("ensemble", "cascade", "pool.parquet", "--cheap", "cheap", "--dear", "dear", "--rule", "deer > 2")
     assert wrong.returncode == 2 and "did you mean dear" in wrong.stderr

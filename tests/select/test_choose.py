@@ -267,7 +267,7 @@ def test_bad_settings(config: dict[str, Any], text: str) -> None:
     [
         ({"by": "grade", "budget": 5}, "select.by names 'grade'"),
         ({"by": "topic", "budget": 5}, "not a score"),
-        ({"unit": "tokens", "budget": 5}, "weigh by bytes instead"),
+        ({"unit": "tokens", "budget": 5}, "family tokens, or weigh by bytes instead"),
         ({"budget": 1}, "less than the first document"),
         ({"mixture": {"targets": {"topic": {"art": 1.0}}}}, "none to select|nothing"),
     ],
