@@ -79,6 +79,7 @@ class Counted(NamedTuple):
         left_out: documents that do not count, by reason.
         documents: that count.
         text_bytes: of them.
+        pruned: documents that a word of ``frequency`` may have lost.
     """
 
     cells: pl.LazyFrame
@@ -87,6 +88,7 @@ class Counted(NamedTuple):
     left_out: dict[str, int]
     documents: int
     text_bytes: int
+    pruned: int
 
 
 def count(job: CountJob, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Counted:
@@ -109,15 +111,16 @@ def count(job: CountJob, workers: int = 1, progress: Callable[[int, int], None] 
             if progress is not None:
                 progress(done + 1, len(parts))
     left_out: Counter[str] = Counter()
-    documents, size = 0, 0
+    documents, size, pruned = 0, 0, 0
     for part in parts:
         facts = read_facts(job.path("cells", part))
         left_out.update(facts["left_out"])
         documents += facts["documents"]
         size += facts["text_bytes"]
+        pruned += facts["pruned"]
     tables = {name: pl.scan_parquet([job.path(name, part) for part in parts]) for name in ("cells", "hits")}
     words = pl.scan_parquet([job.path("frequency", part) for part in parts]) if job.frequencies else None
-    return Counted(**tables, frequency=words, left_out=dict(left_out), documents=documents, text_bytes=size)
+    return Counted(**tables, frequency=words, left_out=dict(left_out), documents=documents, text_bytes=size, pruned=pruned)
 
 
 def count_part(job: CountJob, matcher: Matcher, part: int) -> None:

@@ -70,14 +70,14 @@ class Source(NamedTuple):
         config: which columns say what.
         parts: files, or a pool's shards; each can be read by itself.
         columns: that there are.
-        cluster: column of what makes documents alike.
+        cluster: columns of what makes documents alike; of a document the first that is not null.
         pool: where it is one.
     """
 
     config: InputConfig
     parts: tuple[str, ...]
     columns: tuple[str, ...]
-    cluster: str
+    cluster: tuple[str, ...]
     pool: Pool | None
 
 
@@ -102,8 +102,8 @@ def open_source(config: InputConfig, folder: Path) -> Source:
         pool = open_pool(path)
         columns = tuple(pool.schema)
         parts = tuple(str(file) for file in next(iter(pool.parts.values())))
-    cluster = next((name for name in config.cluster if name in columns), None)
-    if cluster is None:
+    cluster = tuple(name for name in config.cluster if name in columns)
+    if not cluster:
         raise FineeduError(f"input.cluster: none of {', '.join(config.cluster)} among {', '.join(sorted(columns))}")
     needed = [config.text, "dump" if config.period == "dump" else config.date]
     missing = next((name for name in needed if name not in columns), None)
@@ -163,7 +163,8 @@ def _parse(lines: list[bytes], columns: Sequence[str], path: Path, before: int) 
         first = str(error).splitlines()[0]
         raise FineeduError(f"{path}: lines {before + 1} to {before + len(lines)}: {first}") from error
     missing = [pl.lit(None, pl.String).alias(name) for name in columns if name not in frame.columns]
-    return frame.with_columns(missing).select(columns)
+    # A key that is null in all of these lines has no type yet.
+    return frame.with_columns(missing).select(columns).with_columns(pl.col(pl.Null).cast(pl.String))
 
 
 def prepare(source: Source, batch: pl.DataFrame, by: dict[str, str]) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -194,7 +195,7 @@ def prepare(source: Source, batch: pl.DataFrame, by: dict[str, str]) -> tuple[pl
         raise FineeduError(f"by: {str(error).splitlines()[0]}") from error
     frame = batch.select(
         pl.col("dump").alias("period") if config.period == "dump" else _periods(batch[config.date], config.period),
-        _cluster(batch[source.cluster], source.cluster),
+        pl.coalesce([_cluster(batch[name], name) for name in source.cluster]).alias("cluster"),
         pl.col(config.text).alias("text"),
     ).hstack(strata)
     if config.since is not None and config.period != "dump":
@@ -259,7 +260,7 @@ def needed_columns(source: Source, expressions: dict[str, str]) -> list[str]:
         FineeduError: an expression reads a column that is not there, or is no SQL.
     """
     config = source.config
-    named: dict[str, Any] = {config.text: None, source.cluster: None}
+    named: dict[str, Any] = dict.fromkeys((config.text, *source.cluster))
     named["dump" if config.period == "dump" else config.date] = None
     if config.where is not None:
         expressions = {"input.where": config.where} | expressions

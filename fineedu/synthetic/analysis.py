@@ -1,0 +1,431 @@
+"""From counts to findings: every table of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from fineedu.errors import FineeduError
+from fineedu.synthetic.counterfactual import Excess, Series, counterfactual, placebos
+from fineedu.synthetic.counting import Counted
+from fineedu.synthetic.detector import rogan_gladen
+from fineedu.synthetic.excess import ExcessWords, excess_words, group_excess
+from fineedu.synthetic.lexicon import ANY, LexiconSet
+from fineedu.synthetic.rates import bootstrap, concentration, fixed_mix, panel, rate_table, standardised
+from fineedu.synthetic.recipe import DetectorConfig, SyntheticRecipe
+from fineedu.synthetic.source import parse_period
+from fineedu.synthetic.verdict import judge
+
+SERIES = ("lexicon", "phrase")
+#: single domains that are left out in turn
+_LEFT_OUT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The periods, in time.
+
+    Attributes:
+        names: in order.
+        middles: where each lies.
+        years: from the cut-off.
+    """
+
+    names: tuple[str, ...]
+    middles: tuple[date, ...]
+    years: tuple[float, ...]
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Periods whose middle lies before the cut-off."""
+        return tuple(name for name, year in zip(self.names, self.years, strict=True) if year < 0)
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """The others."""
+        return self.names[len(self.before) :]
+
+
+@dataclass(frozen=True, slots=True)
+class Robust:
+    """The headline's pooled ratio under changes that should not matter.
+
+    Attributes:
+        by_phrase: phrase left out and the ratio without it.
+        by_cluster: domain left out and the ratio without it.
+        placebos: ratios at placebo cut-offs.
+        placebos_significant: of them, with p below 0.05.
+        one_host: a single domain makes the trend: the ratio without it is no longer above 1 with its interval.
+    """
+
+    by_phrase: dict[str, float]
+    by_cluster: dict[str, float]
+    placebos: list[float]
+    placebos_significant: int
+    one_host: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All findings.
+
+    Attributes:
+        recipe: what was asked.
+        span: the periods.
+        headline: lexicon of the headline.
+        documents: that counted.
+        text_bytes: of them.
+        left_out: documents by reason.
+        excess: (lexicon, phrase) to its counts against the counterfactual.
+        robust: of the headline.
+        words: excess words by period after the cut-off.
+        tables: name to table, as they are written to disk.
+        mix: name of a stratum to the share of all words that its fixed mix covers.
+    """
+
+    recipe: SyntheticRecipe
+    span: Span
+    headline: str
+    documents: int
+    text_bytes: int
+    left_out: dict[str, int]
+    excess: dict[tuple[str, str], Excess]
+    robust: Robust | None
+    words: list[ExcessWords]
+    tables: dict[str, pl.DataFrame]
+    mix: dict[str, float] = field(default_factory=dict)
+
+
+def analyse(recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted) -> Analysis:
+    """Turn counts into findings.
+
+    Raises:
+        FineeduError: no document counts, or a period has no place in time.
+    """
+    if not counted.documents:
+        reasons = ", ".join(f"{name} {number:,}" for name, number in counted.left_out.items() if number)
+        raise FineeduError(f"no document counts ({reasons or 'the input is empty'})")
+    data = _Data(recipe, lexicons, counted)
+    tables = {"rates": data.rates()}
+    tables |= data.strata()
+    mix = data.mixes
+    excess = data.all_excess(tables["rates"])
+    tables["counterfactual"] = _by_period(data.span, excess)
+    tables["phrases"] = _summary(recipe, lexicons, excess)
+    tables["concentration"] = concentration(data.with_hits(data.headline, ANY))
+    tables["panel"] = data.panel()
+    tables["group_excess"] = data.group_excess()
+    robust = data.robust(excess[data.headline, ANY])
+    words = data.words(counted)
+    if words:
+        tables["excess_words"] = pl.concat(
+            [found.words.select(pl.lit(found.period).alias("period"), pl.all()) for found in words if found.based_on]
+            or [pl.DataFrame({"period": []}, schema={"period": pl.String})]
+        )
+    if recipe.detector is not None:
+        tables["detector"] = _detector(data.cells, recipe.detector)
+    return Analysis(
+        recipe, data.span, data.headline, counted.documents, counted.text_bytes, counted.left_out, excess, robust,
+        words, tables, mix,
+    )  # fmt: skip
+
+
+def make_span(periods: Sequence[str], cutoff: date) -> Span:
+    """Sort periods by time.
+
+    Raises:
+        FineeduError: one has no place in time.
+    """
+    found = sorted((parse_period(name) for name in periods), key=lambda period: (period.middle, period.name))
+    years = tuple((period.middle - cutoff).days / 365.25 for period in found)
+    return Span(tuple(period.name for period in found), tuple(period.middle for period in found), years)
+
+
+class _Data:
+    """Counts in the shapes that the estimators take."""
+
+    def __init__(self, recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted) -> None:
+        self.recipe, self.lexicons = recipe, lexicons
+        self.headline = recipe.headline or lexicons.lexicons[0].name
+        if self.headline not in {lexicon.name for lexicon in lexicons.lexicons}:
+            known = ", ".join(lexicon.name for lexicon in lexicons.lexicons)
+            raise FineeduError(f"headline: {self.headline} is none of the lexicons ({known})")
+        self.strata_names = ["length", *recipe.by]
+        self.cells = counted.cells.with_columns(pl.col("length").cast(pl.String)).collect()
+        self.hits = counted.hits.with_columns(pl.col("length").cast(pl.String)).collect()
+        self.span = make_span(self.cells["period"].unique().to_list(), recipe.cutoff)
+        self.mixes: dict[str, float] = {}
+
+    def with_hits(self, lexicon: str, phrase: str) -> pl.DataFrame:
+        """Return the cells with the hits of one series, zeros where there are none."""
+        keys = ["period", "cluster", *self.strata_names]
+        hits = self.hits.filter(lexicon=lexicon, phrase=phrase)
+        hits = hits.select(*keys, "hits", pl.col("documents").alias("hit_documents"))
+        joined = self.cells.join(hits, on=keys, how="left", maintain_order="left")
+        return joined.with_columns(pl.col("hits", "hit_documents").fill_null(0))
+
+    def rates(self) -> pl.DataFrame:
+        """Return rates of all series by period; of whole lexicons with the bootstrap's interval too."""
+        table = rate_table(self.cells, self.hits, ["period"], SERIES)
+        frames = []
+        for lexicon in self.lexicons.lexicons:
+            draws = bootstrap(
+                self.with_hits(lexicon.name, ANY),
+                self.span.names,
+                ["words", "hits"],
+                self.recipe.resamples,
+                self.recipe.seed,
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                low, high = np.nanpercentile(1e6 * draws["hits"] / draws["words"], [2.5, 97.5], axis=0)
+            frames.append(
+                pl.DataFrame(
+                    {"period": self.span.names, "bootstrap_low": low, "bootstrap_high": high}
+                ).with_columns(lexicon=pl.lit(lexicon.name), phrase=pl.lit(ANY))
+            )
+        return self._in_order(table.join(pl.concat(frames), on=[*SERIES, "period"], how="left"))
+
+    def _in_order(self, table: pl.DataFrame) -> pl.DataFrame:
+        when = pl.DataFrame({"period": self.span.names, "middle": self.span.middles, "year": self.span.years})
+        keys = [name for name in (*SERIES, "by", "value") if name in table.columns]
+        joined = table.join(when, on="period").sort(*keys, "year")
+        return joined.select(*keys, "period", "middle", pl.all().exclude(*keys, "period", "middle", "year"))
+
+    def strata(self) -> dict[str, pl.DataFrame]:
+        """Return rates by stratum, and standardised to a fixed mix, of whole lexicons."""
+        by, fixed = [], []
+        whole = self.hits.filter(pl.col("phrase") == ANY)
+        before = pl.Series(self.span.before, dtype=pl.String)
+        for name in self.strata_names:
+            table = rate_table(self.cells, whole, ["period", name], SERIES)
+            by.append(table.rename({name: "value"}).with_columns(by=pl.lit(name)))
+            mix, covered = fixed_mix(self.cells, name, before)
+            if not mix.height:
+                continue
+            self.mixes[name] = covered
+            for lexicon in self.lexicons.lexicons:
+                table = standardised(self.with_hits(lexicon.name, ANY), name, mix)
+                keys = {"lexicon": pl.lit(lexicon.name), "phrase": pl.lit(ANY), "by": pl.lit(name)}
+                fixed.append(table.with_columns(**keys))
+        tables = {"by": self._in_order(pl.concat(by, how="diagonal"))}
+        return tables | ({"standardised": self._in_order(pl.concat(fixed))} if fixed else {})
+
+    def panel(self) -> pl.DataFrame:
+        """Return rates of the domains that are in every period; empty where there are none."""
+        cells = panel(self.cells)
+        if not cells.height:
+            return pl.DataFrame(schema={"period": pl.String, "clusters": pl.UInt32})
+        hits = self.hits.filter((pl.col("phrase") == ANY)).join(cells, on="cluster", how="semi")
+        return self._in_order(rate_table(cells, hits, ["period"], SERIES))
+
+    def series(self, hits: pl.DataFrame, cells: pl.DataFrame | None = None, effect: float = 1.0) -> Series:
+        """Lay hits and words out as strata times periods."""
+        cells = self.cells if cells is None else cells
+        within = self.recipe.within
+        strata = cells[within].unique().sort().to_list() if within is not None else [""]
+        grids = []
+        for frame, column in ((hits, "hits"), (cells, "words")):
+            key = pl.col(within) if within is not None else pl.lit("")
+            sums = frame.group_by(key.alias("stratum"), "period").agg(pl.col(column).sum().cast(pl.Float64))
+            grid = np.zeros((len(strata), len(self.span.names)))
+            row = {name: number for number, name in enumerate(strata)}
+            place = {name: number for number, name in enumerate(self.span.names)}
+            for stratum, period, value in sums.iter_rows():
+                grid[row[stratum], place[period]] = value
+            grids.append(grid)
+        return Series(grids[0], grids[1], np.array(self.span.years), effect)
+
+    def _fit(self, series: Series) -> Excess:
+        config = self.recipe.counterfactual
+        return counterfactual(
+            series,
+            slope=config.slope,
+            negative_binomial=config.model == "negative-binomial",
+            power=self.recipe.power.power,
+            seed=self.recipe.seed,
+        )
+
+    def all_excess(self, rates: pl.DataFrame) -> dict[tuple[str, str], Excess]:
+        """Fit the counterfactual of every phrase and every lexicon."""
+        weight = pl.col("hits") / pl.col("hits").sum()
+        effects = rates.filter(pl.col("effect").is_finite()).group_by(SERIES).agg((pl.col("effect") * weight).sum())
+        effect = {(lexicon, phrase): value for lexicon, phrase, value in effects.iter_rows()}
+        parts = self.hits.partition_by(SERIES, as_dict=True)
+        nothing = self.hits.clear()
+        names = list(zip(self.lexicons.names, self.lexicons.phrases, strict=True))
+        names = [(lexicon.name, ANY) for lexicon in self.lexicons.lexicons] + names
+        return {
+            name: self._fit(self.series(parts.get(name, nothing), effect=effect.get(name) or 1.0)) for name in names
+        }
+
+    def robust(self, whole: Excess) -> Robust | None:
+        """Vary what should not matter to the headline."""
+        if whole.state != "ok":
+            return None
+        mine = self.hits.filter(pl.col("lexicon") == self.headline)
+        every = mine.filter(pl.col("phrase") == ANY)
+        effect = max(1.0, whole.dispersion) if whole.dispersion > 1 else 1.0
+        total = self.series(every, effect=effect)
+        by_phrase = {}
+        for (phrase,), part in mine.filter(pl.col("phrase") != ANY).partition_by(["phrase"], as_dict=True).items():
+            found = self._fit(total._replace(hits=total.hits - self.series(part).hits))
+            by_phrase[str(phrase)] = found.pooled[0]
+        after = pl.Series(self.span.after, dtype=pl.String)
+        top = every.filter(pl.col("period").is_in(after.implode())).group_by("cluster").agg(pl.col("hits").sum())
+        top = top.sort("hits", "cluster", descending=[True, False]).head(_LEFT_OUT)
+        by_cluster, one_host = {}, None
+        for cluster in top["cluster"]:
+            rest = pl.col("cluster") != cluster
+            found = self._fit(self.series(every.filter(rest), self.cells.filter(rest), effect))
+            by_cluster[cluster] = found.pooled[0]
+            if one_host is None and whole.pooled[1] > 1 and not found.pooled[1] > 1:
+                one_host = cluster
+        config = self.recipe.counterfactual
+        fake = placebos(
+            total,
+            config.placebo,
+            slope=config.slope,
+            negative_binomial=config.model == "negative-binomial",
+            seed=self.recipe.seed,
+        )
+        significant = sum(part.p < 0.05 for part in fake)
+        return Robust(by_phrase, by_cluster, [part.pooled[0] for part in fake], significant, one_host)
+
+    def group_excess(self) -> pl.DataFrame:
+        """Return for each lexicon and period after the cut-off the excess of documents with any of its phrases."""
+        before = self.span.before[-2:]
+        schema = {"lexicon": pl.String, "period": pl.String, "share": pl.Float64, "expected": pl.Float64}
+        schema |= dict.fromkeys(("excess", "excess_low", "excess_high"), pl.Float64)
+        if len(before) < 2:
+            return pl.DataFrame(schema=schema)
+        years = dict(zip(self.span.names, self.span.years, strict=True))
+        rows = []
+        for lexicon in self.lexicons.lexicons:
+            cells = self.with_hits(lexicon.name, ANY)
+            columns = ["documents", "hit_documents"]
+            sums = cells.group_by("period").agg(pl.col(columns).sum().cast(pl.Float64))
+            total = {name: (hit, whole) for name, whole, hit in sums.iter_rows()}
+            draws = bootstrap(cells, self.span.names, columns, self.recipe.resamples, self.recipe.seed)
+            for period in self.span.after:
+                names = [period, before[1], before[0]]
+                at = [self.span.names.index(name) for name in names]
+                hit, whole = (np.array([total[name][k] for name in names]) for k in (0, 1))
+                ahead = (years[period] - years[before[1]]) / (years[before[1]] - years[before[0]])
+                excess, low, high, expected = group_excess(
+                    hit, whole, draws["hit_documents"][:, at], draws["documents"][:, at], ahead
+                )
+                rows.append((lexicon.name, period, excess + expected, expected, excess, low, high))
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def words(self, counted: Counted) -> list[ExcessWords]:
+        """Find the excess words of each period after the cut-off."""
+        config = self.recipe.excess
+        if config is None or counted.frequency is None:
+            return []
+        from fineedu.synthetic.lexicon import read_lexicon
+
+        listed = [
+            {form for name in names for _, form in read_lexicon(name).spellings()}
+            for names in (config.style, config.content)
+        ]
+        sums = self.cells.group_by("period").agg(pl.col("documents").sum())
+        documents = {str(name): int(number) for name, number in sums.iter_rows()}
+        return [
+            excess_words(
+                counted.frequency,
+                documents,
+                dict(zip(self.span.names, self.span.years, strict=True)),
+                period,
+                minimum=config.minimum,
+                least_documents=config.documents,
+                style=listed[0],
+                content=listed[1],
+                pruned=counted.pruned,
+            )
+            for period in self.span.after
+        ]
+
+
+def _by_period(span: Span, excess: dict[tuple[str, str], Excess]) -> pl.DataFrame:
+    """Return the counterfactual of each series by period."""
+    frames = [
+        pl.DataFrame(
+            {
+                "period": span.names,
+                "middle": span.middles,
+                "after": [year >= 0 for year in span.years],
+                "expected": found.expected,
+                "expected_low": found.low,
+                "expected_high": found.high,
+                "ratio": found.ratio,
+                "ratio_low": found.ratio_low,
+                "ratio_high": found.ratio_high,
+                "excess_per_million": found.excess,
+            }
+        ).select(pl.lit(lexicon).alias("lexicon"), pl.lit(phrase).alias("phrase"), pl.all())
+        for (lexicon, phrase), found in excess.items()
+    ]
+    return pl.concat(frames).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _summary(recipe: SyntheticRecipe, lexicons: LexiconSet, excess: dict[tuple[str, str], Excess]) -> pl.DataFrame:
+    """Return a row a series: the pooled ratio, its adjusted p-value, what could have been seen, and the verdict."""
+    from scipy.stats import false_discovery_control
+
+    kind = {lexicon.name: lexicon.kind for lexicon in lexicons.lexicons}
+    tested = [name for name, found in excess.items() if name[1] != ANY and np.isfinite(found.p)]
+    adjusted = false_discovery_control([excess[name].p for name in tested]) if tested else []
+    q = dict(zip(tested, (float(value) for value in adjusted), strict=True))
+    rows = []
+    for name, found in excess.items():
+        value = q.get(name, found.p)
+        rows.append(
+            {
+                "lexicon": name[0],
+                "phrase": name[1],
+                "kind": kind[name[0]],
+                "hits_before": found.hits_before,
+                "hits_after": found.hits_after,
+                "expected_after": found.expected_after,
+                "ratio": found.pooled[0],
+                "ratio_low": found.pooled[1],
+                "ratio_high": found.pooled[2],
+                "p": found.p,
+                "q": value,
+                "dispersion": found.dispersion,
+                "slope_per_year": found.slope,
+                "detectable": found.detectable,
+                "verdict": judge(found, value, fdr=recipe.counterfactual.fdr, rise=recipe.power.rise),
+            }
+        )
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return frame.with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _detector(cells: pl.DataFrame, config: DetectorConfig) -> pl.DataFrame:
+    """Return the corrected share of flagged documents by period."""
+    hits = cells.select("period", "cluster", pl.col("flagged").alias("hits"), pl.col("flagged").alias("documents"))
+    table = rate_table(cells, hits, ["period"])
+    rows = []
+    errors = config.model_dump(exclude={"flag"})
+    each = cells.group_by("period", "cluster").agg(pl.col("flagged", "documents").sum().cast(pl.Float64))
+    share = pl.col("flagged").sum() / pl.col("documents").sum()
+    variances = each.group_by("period").agg(
+        (
+            ((pl.col("flagged") - share * pl.col("documents")) ** 2).sum()
+            / pl.col("documents").sum() ** 2
+            * pl.len()
+            / (pl.len() - 1).clip(1)
+        ).alias("variance")
+    )
+    variance = dict(variances.iter_rows())
+    for period, flagged, whole in table.select("period", "hit_documents", "documents").iter_rows():
+        rate = flagged / whole
+        found = rogan_gladen(rate, max(variance[period], rate * (1 - rate) / whole, 1e-12), **errors)
+        rows.append((period, flagged, whole, rate, *found))
+    columns = ["period", "flagged", "documents", "flag_rate", "share", "share_low", "share_high", "share_raw"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
