@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,39 +14,14 @@ from fineedu.synthetic.counting import Counted
 from fineedu.synthetic.detector import rogan_gladen
 from fineedu.synthetic.excess import ExcessWords, excess_words, group_excess
 from fineedu.synthetic.lexicon import ANY, LexiconSet
+from fineedu.synthetic.period import Span, make_span
 from fineedu.synthetic.rates import bootstrap, concentration, fixed_mix, panel, rate_table, standardised
 from fineedu.synthetic.recipe import DetectorConfig, SyntheticRecipe
-from fineedu.synthetic.source import parse_period
 from fineedu.synthetic.verdict import judge
 
 SERIES = ("lexicon", "phrase")
 #: single domains that are left out in turn
 _LEFT_OUT = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The periods, in time.
-
-    Attributes:
-        names: in order.
-        middles: where each lies.
-        years: from the cut-off.
-    """
-
-    names: tuple[str, ...]
-    middles: tuple[date, ...]
-    years: tuple[float, ...]
-
-    @property
-    def before(self) -> tuple[str, ...]:
-        """Periods whose middle lies before the cut-off."""
-        return tuple(name for name, year in zip(self.names, self.years, strict=True) if year < 0)
-
-    @property
-    def after(self) -> tuple[str, ...]:
-        """The others."""
-        return self.names[len(self.before) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +74,14 @@ class Analysis:
     mix: dict[str, float] = field(default_factory=dict)
 
 
-def analyse(recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted) -> Analysis:
+def analyse(recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted, folder: Path | None = None) -> Analysis:
     """Turn counts into findings.
+
+    Args:
+        recipe: what is asked.
+        lexicons: that were counted.
+        counted: the counts.
+        folder: that lexicons named by a relative path are looked for in first.
 
     Raises:
         FineeduError: no document counts, or a period has no place in time.
@@ -120,7 +100,7 @@ def analyse(recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted) -> 
     tables["panel"] = data.panel()
     tables["group_excess"] = data.group_excess()
     robust = data.robust(excess[data.headline, ANY])
-    words = data.words(counted)
+    words = data.words(counted, folder)
     if words:
         tables["excess_words"] = pl.concat(
             [found.words.select(pl.lit(found.period).alias("period"), pl.all()) for found in words if found.based_on]
@@ -132,17 +112,6 @@ def analyse(recipe: SyntheticRecipe, lexicons: LexiconSet, counted: Counted) -> 
         recipe, data.span, data.headline, counted.documents, counted.text_bytes, counted.left_out, excess, robust,
         words, tables, mix,
     )  # fmt: skip
-
-
-def make_span(periods: Sequence[str], cutoff: date) -> Span:
-    """Sort periods by time.
-
-    Raises:
-        FineeduError: one has no place in time.
-    """
-    found = sorted((parse_period(name) for name in periods), key=lambda period: (period.middle, period.name))
-    years = tuple((period.middle - cutoff).days / 365.25 for period in found)
-    return Span(tuple(period.name for period in found), tuple(period.middle for period in found), years)
 
 
 class _Data:
@@ -159,6 +128,11 @@ class _Data:
         self.hits = counted.hits.with_columns(pl.col("length").cast(pl.String)).collect()
         self.span = make_span(self.cells["period"].unique().to_list(), recipe.cutoff)
         self.mixes: dict[str, float] = {}
+
+    def stratum(self, frame: pl.DataFrame) -> pl.Series:
+        """Return the stratum that trends are fitted within; one for all where there is none."""
+        within = self.recipe.within
+        return frame[within] if within is not None else pl.Series([""]).new_from_index(0, frame.height)
 
     def with_hits(self, lexicon: str, phrase: str) -> pl.DataFrame:
         """Return the cells with the hits of one series, zeros where there are none."""
@@ -183,9 +157,9 @@ class _Data:
             with np.errstate(divide="ignore", invalid="ignore"):
                 low, high = np.nanpercentile(1e6 * draws["hits"] / draws["words"], [2.5, 97.5], axis=0)
             frames.append(
-                pl.DataFrame(
-                    {"period": self.span.names, "bootstrap_low": low, "bootstrap_high": high}
-                ).with_columns(lexicon=pl.lit(lexicon.name), phrase=pl.lit(ANY))
+                pl.DataFrame({"period": self.span.names, "bootstrap_low": low, "bootstrap_high": high}).with_columns(
+                    lexicon=pl.lit(lexicon.name), phrase=pl.lit(ANY)
+                )
             )
         return self._in_order(table.join(pl.concat(frames), on=[*SERIES, "period"], how="left"))
 
@@ -219,7 +193,7 @@ class _Data:
         cells = panel(self.cells)
         if not cells.height:
             return pl.DataFrame(schema={"period": pl.String, "clusters": pl.UInt32})
-        hits = self.hits.filter((pl.col("phrase") == ANY)).join(cells, on="cluster", how="semi")
+        hits = self.hits.filter(pl.col("phrase") == ANY).join(cells, on="cluster", how="semi")
         return self._in_order(rate_table(cells, hits, ["period"], SERIES))
 
     def series(self, hits: pl.DataFrame, cells: pl.DataFrame | None = None, effect: float = 1.0) -> Series:
@@ -304,24 +278,28 @@ class _Data:
             return pl.DataFrame(schema=schema)
         years = dict(zip(self.span.names, self.span.years, strict=True))
         rows = []
+        strata = self.stratum(self.cells).unique().sort().to_list()
+        places = [f"{period}\t{stratum}" for period in self.span.names for stratum in strata]
+        shape = (len(self.span.names), len(strata))
         for lexicon in self.lexicons.lexicons:
             cells = self.with_hits(lexicon.name, ANY)
-            columns = ["documents", "hit_documents"]
+            cells = cells.with_columns(period=cells["period"] + "\t" + self.stratum(cells))
+            columns = ["hit_documents", "documents"]
+            draws = bootstrap(cells, places, columns, self.recipe.resamples, self.recipe.seed)
+            drawn = {name: values.reshape(-1, *shape) for name, values in draws.items()}
             sums = cells.group_by("period").agg(pl.col(columns).sum().cast(pl.Float64))
-            total = {name: (hit, whole) for name, whole, hit in sums.iter_rows()}
-            draws = bootstrap(cells, self.span.names, columns, self.recipe.resamples, self.recipe.seed)
+            total = {name: values for name, *values in sums.iter_rows()}
+            grid = np.array([total.get(place, (0.0, 0.0)) for place in places]).reshape(*shape, 2)
             for period in self.span.after:
-                names = [period, before[1], before[0]]
-                at = [self.span.names.index(name) for name in names]
-                hit, whole = (np.array([total[name][k] for name in names]) for k in (0, 1))
+                at = [self.span.names.index(name) for name in (period, before[1], before[0])]
                 ahead = (years[period] - years[before[1]]) / (years[before[1]] - years[before[0]])
                 excess, low, high, expected = group_excess(
-                    hit, whole, draws["hit_documents"][:, at], draws["documents"][:, at], ahead
+                    grid[at, :, 0], grid[at, :, 1], drawn[columns[0]][:, at], drawn[columns[1]][:, at], ahead
                 )
                 rows.append((lexicon.name, period, excess + expected, expected, excess, low, high))
         return pl.DataFrame(rows, schema=schema, orient="row")
 
-    def words(self, counted: Counted) -> list[ExcessWords]:
+    def words(self, counted: Counted, folder: Path | None) -> list[ExcessWords]:
         """Find the excess words of each period after the cut-off."""
         config = self.recipe.excess
         if config is None or counted.frequency is None:
@@ -329,11 +307,11 @@ class _Data:
         from fineedu.synthetic.lexicon import read_lexicon
 
         listed = [
-            {form for name in names for _, form in read_lexicon(name).spellings()}
+            {form for name in names for _, form in read_lexicon(name, folder).spellings()}
             for names in (config.style, config.content)
         ]
-        sums = self.cells.group_by("period").agg(pl.col("documents").sum())
-        documents = {str(name): int(number) for name, number in sums.iter_rows()}
+        cells = self.cells.with_columns(stratum=self.stratum(self.cells))
+        documents = cells.group_by("period", "stratum").agg(pl.col("documents").sum())
         return [
             excess_words(
                 counted.frequency,

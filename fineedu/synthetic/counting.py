@@ -38,6 +38,7 @@ class CountJob(NamedTuple):
     Attributes:
         source: the documents.
         by: name of a stratum: SQL.
+        within: the one of them that frequencies are kept apart by.
         lexicons: what is looked for.
         flag: SQL of a detector's flag, if any.
         frequencies: also keep the share of documents that each word is in.
@@ -46,6 +47,7 @@ class CountJob(NamedTuple):
 
     source: Source
     by: dict[str, str]
+    within: str | None
     lexicons: LexiconSet
     flag: str | None
     frequencies: bool
@@ -58,6 +60,7 @@ class CountJob(NamedTuple):
             "version": VERSION,
             "input": self.source.config.model_dump(mode="json"),
             "by": self.by,
+            "within": self.within,
             "lexicons": [lexicon.model_dump(exclude={"description"}) for lexicon in self.lexicons.lexicons],
             "flag": self.flag,
             "frequencies": self.frequencies,
@@ -120,7 +123,9 @@ def count(job: CountJob, workers: int = 1, progress: Callable[[int, int], None] 
         pruned += facts["pruned"]
     tables = {name: pl.scan_parquet([job.path(name, part) for part in parts]) for name in ("cells", "hits")}
     words = pl.scan_parquet([job.path("frequency", part) for part in parts]) if job.frequencies else None
-    return Counted(**tables, frequency=words, left_out=dict(left_out), documents=documents, text_bytes=size, pruned=pruned)
+    return Counted(
+        **tables, frequency=words, left_out=dict(left_out), documents=documents, text_bytes=size, pruned=pruned
+    )
 
 
 def count_part(job: CountJob, matcher: Matcher, part: int) -> None:
@@ -168,7 +173,9 @@ class _Part:
         buffer = text_buffer(frame["text"])
         found = find_phrases(buffer, self.matcher)
         sizes = np.diff(buffer.offsets)
-        flagged = frame["flag"] == "true" if self.job.flag is not None else pl.Series([False]).new_from_index(0, frame.height)
+        flagged = (
+            frame["flag"] == "true" if self.job.flag is not None else pl.Series([False]).new_from_index(0, frame.height)
+        )
         frame = frame.with_columns(
             pl.Series("length", np.searchsorted(LENGTHS, found.words, side="right") - 1).cast(pl.UInt16),
             pl.Series("words", found.words),
@@ -182,7 +189,9 @@ class _Part:
         )
         self._hits.append(self._hits_of(frame, found.document, found.phrase))
         if self.job.frequencies:
-            self.words.add(buffer, frame["period"])
+            within = self.job.within
+            strata = frame[within] if within is not None else pl.Series([""]).new_from_index(0, frame.height)
+            self.words.add(buffer, frame["period"], strata)
         if sum(part.height for part in self._cells) + sum(part.height for part in self._hits) > _PENDING:
             self._cells, self._hits = [self._sum_cells()], [self._sum_hits()]
 
@@ -204,14 +213,15 @@ class _Part:
         columns = ["row", "lexicon", "phrase", "hits"]
         keys = frame.select(self.keys).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"))
         both = pl.concat([each.select(columns), together.select(columns)]).join(keys, on="row")
-        return both.group_by([*self.keys, "lexicon", "phrase"]).agg(
-            pl.col("hits").sum(), pl.len().alias("documents")
-        )
+        return both.group_by([*self.keys, "lexicon", "phrase"]).agg(pl.col("hits").sum(), pl.len().alias("documents"))
 
     def _schema(self, values: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-        return {"period": pl.String(), "cluster": pl.String()} | dict.fromkeys(self.job.by, pl.String()) | {
-            "length": pl.UInt16()
-        } | dict(values)
+        return (
+            {"period": pl.String(), "cluster": pl.String()}
+            | dict.fromkeys(self.job.by, pl.String())
+            | {"length": pl.UInt16()}
+            | dict(values)
+        )
 
     def _sum_cells(self) -> pl.DataFrame:
         schema = self._schema(_CELL)

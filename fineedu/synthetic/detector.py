@@ -8,7 +8,13 @@ from fineedu.synthetic.boundary import Array, Share, invert
 
 
 def rogan_gladen(
-    rate: float, rate_variance: float, *, true_positives: int, machine_texts: int, false_positives: int, human_texts: int
+    rate: float,
+    rate_variance: float,
+    *,
+    true_positives: int,
+    machine_texts: int,
+    false_positives: int,
+    human_texts: int,
 ) -> Share:
     """Correct a flag rate for the errors of what flags.
 

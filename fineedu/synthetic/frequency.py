@@ -1,4 +1,4 @@
-"""How many documents of a period each word is in, in bounded memory."""
+"""How many documents of a period and stratum each word is in, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fineedu.signals.heuristics.compiled import kernel
 
 #: words of all periods that are held at a time: some 100 MB
 ROOM = 2_000_000
-SCHEMA = {"period": pl.String(), "word": pl.String(), "documents": pl.UInt32()}
+SCHEMA = {"period": pl.String(), "stratum": pl.String(), "word": pl.String(), "documents": pl.UInt32()}
 
 
 @kernel
@@ -90,18 +90,18 @@ class FrequencyTable:
         self.room, self.pruned = room, 0
         self._held: list[pl.DataFrame] = []
 
-    def add(self, buffer: TextBuffer, periods: pl.Series) -> None:
-        """Count the words of a batch; ``periods`` has one entry a document."""
+    def add(self, buffer: TextBuffer, periods: pl.Series, strata: pl.Series) -> None:
+        """Count the words of a batch; ``periods`` and ``strata`` have one entry a document."""
         rows, words = unique_words(buffer)
-        batch = pl.DataFrame({"period": periods.gather(rows), "word": words})
-        self._held.append(batch.group_by("period", "word").agg(pl.len().cast(pl.UInt32).alias("documents")))
+        batch = pl.DataFrame({"period": periods.gather(rows), "stratum": strata.gather(rows), "word": words})
+        self._held.append(batch.group_by("period", "stratum", "word").agg(pl.len().cast(pl.UInt32).alias("documents")))
         if sum(part.height for part in self._held) > 2 * self.room:
             self._held = [self._prune(self._sum())]
 
     def _sum(self) -> pl.DataFrame:
         if not self._held:
             return pl.DataFrame(schema=SCHEMA)
-        return pl.concat(self._held).group_by("period", "word").agg(pl.col("documents").sum()).select(list(SCHEMA))
+        return pl.concat(self._held).group_by(list(SCHEMA)[:3]).agg(pl.col("documents").sum()).select(list(SCHEMA))
 
     def _prune(self, table: pl.DataFrame) -> pl.DataFrame:
         floor = 0
@@ -113,4 +113,4 @@ class FrequencyTable:
 
     def finish(self) -> pl.DataFrame:
         """Return the table, sorted."""
-        return self._sum().cast(SCHEMA).sort("period", "word")
+        return self._sum().cast(SCHEMA).sort(list(SCHEMA)[:3])

@@ -264,7 +264,9 @@ def find_phrases(buffer: TextBuffer, matcher: Matcher) -> Hits:
     room = 1024 + len(buffer.data) // 32
     while True:
         documents, found = np.empty(room, np.int64), np.empty(room, np.int32)
-        total = _scan(buffer.data, buffer.offsets, _classes(), _letters(), _MASKS, tuple(matcher), words, documents, found)
+        total = _scan(
+            buffer.data, buffer.offsets, _classes(), _letters(), _MASKS, tuple(matcher), words, documents, found
+        )
         if total <= room:
             return Hits(documents[:total], found[:total], words)
         room = total

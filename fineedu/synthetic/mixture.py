@@ -20,6 +20,8 @@ from fineedu.synthetic.boundary import Array, Share, invert
 
 #: probability of a word that a corpus does not have: exp(-13.8), as in Liang et al.'s code
 _FLOOR = 1e-6
+#: texts of each reference corpus in a bin, at least
+MIN_TEXTS = 20
 
 
 class WordModel(NamedTuple):
@@ -72,13 +74,25 @@ def published_share(log_ratios: Array) -> float:
 
 
 def bin_edges(human: Array, machine: Array, bins: int) -> Array:
-    """Return inner edges of the score so that both corpora together fill all bins alike."""
+    """Return inner edges of the score.
+
+    Both corpora together fill all bins alike; bins that hold fewer than ``MIN_TEXTS`` of either are put together with
+    the next, so that no bin's ratio of probabilities hangs on a handful of texts.
+    """
     pooled = np.concatenate([human, machine])
     weight = np.concatenate([np.full(len(human), 0.5 / len(human)), np.full(len(machine), 0.5 / len(machine))])
     order = np.argsort(pooled, kind="stable")
     share = np.cumsum(weight[order])
     at = np.searchsorted(share, np.arange(1, bins) / bins)
-    return np.unique(pooled[order][np.minimum(at, len(pooled) - 1)])
+    edges = np.unique(pooled[order][np.minimum(at, len(pooled) - 1)])
+    kept: list[float] = []
+    below = np.array([[(part < edge).sum() for part in (human, machine)] for edge in edges])
+    last, total = np.zeros(2), np.array([len(human), len(machine)])
+    for edge, number in zip(edges, below, strict=True):
+        if (number - last).min() >= MIN_TEXTS and (total - number).min() >= MIN_TEXTS:
+            kept.append(float(edge))
+            last = number
+    return np.array(kept)
 
 
 def histogram(clusters: npt.NDArray[np.int64], scores: Array, edges: Array, n_clusters: int) -> Array:
@@ -95,9 +109,9 @@ def _slope(share: Array, target: Array, human: Array, machine: Array) -> Array:
     return np.asarray((target * (machine - human) / ((1 - a) * human + a * machine)).sum(-1))
 
 
-def _distribution(counts: Array) -> Array:
-    """Return shares of bins; half a text in each bin keeps them above zero."""
-    filled = counts + 0.5
+def _distribution(counts: Array, prior: Array) -> Array:
+    """Return shares of bins; half a text, spread as ``prior``, keeps them above zero in every resample."""
+    filled = counts + 0.5 * prior
     return np.asarray(filled / filled.sum(-1, keepdims=True))
 
 
@@ -119,9 +133,10 @@ def mixture_share(target: Array, human: Array, machine: Array, *, resamples: int
         return Share(float("nan"), 0.0, 1.0, float("nan"))
     sums = [_resample(part, resamples, seed + number) for number, part in enumerate(parts)]
     whole = [part.sum(0) for part in parts]
-    p, q = _distribution(whole[1]), _distribution(whole[2])
+    prior = (whole[1] / whole[1].sum() + whole[2] / whole[2].sum()) / 2
+    p, q = _distribution(whole[1], prior), _distribution(whole[2], prior)
     observed = whole[0] / whole[0].sum()
-    drawn = [sums[0] / sums[0].sum(1, keepdims=True), _distribution(sums[1]), _distribution(sums[2])]
+    drawn = [sums[0] / sums[0].sum(1, keepdims=True), _distribution(sums[1], prior), _distribution(sums[2], prior)]
 
     def test(share: Array) -> tuple[Array, Array]:
         deviation = _slope(share, observed, p, q)

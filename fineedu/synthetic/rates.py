@@ -77,9 +77,7 @@ def wilson(part: Array, whole: Array, effect: Array) -> tuple[Array, Array]:
     return np.where(p == 0, 0.0, low), np.where(p == 1, 1.0, high)
 
 
-def rate_table(
-    cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], series: Sequence[str] = ()
-) -> pl.DataFrame:
+def rate_table(cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], series: Sequence[str] = ()) -> pl.DataFrame:
     """Return hits per million words and share of documents, with intervals, by group.
 
     Args:

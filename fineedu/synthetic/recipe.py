@@ -40,6 +40,11 @@ class InputConfig(_Strict):
     where: str | None = Field(None, description="SQL over columns: documents that count")
     since: datetime.date | None = Field(None, description="earlier documents do not count")
 
+    @property
+    def dump_or_date(self) -> str:
+        """Column that places a document in time."""
+        return "dump" if self.period == "dump" else self.date
+
 
 class CounterfactualConfig(_Strict):
     """The trend before the cut-off, carried on."""

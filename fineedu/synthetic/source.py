@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import re
 from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -22,45 +20,6 @@ from fineedu.synthetic.recipe import InputConfig
 BATCH_BYTES = 8_000_000
 _JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 _MONTHS = {"year": 12, "half": 6, "quarter": 3, "month": 1}
-_DUMP = re.compile(r"CC-MAIN-(\d{4})-(\d{2})$")
-
-
-class Period(NamedTuple):
-    """A dump or a span of time.
-
-    Attributes:
-        name: ``CC-MAIN-2024-10``, ``2024``, ``2024-H1``, ``2024-Q1`` or ``2024-03``.
-        middle: where it lies in time.
-        start: its first day; of a dump its Monday.
-    """
-
-    name: str
-    middle: date
-    start: date
-
-
-def parse_period(name: str) -> Period:
-    """Return where a period lies in time.
-
-    Raises:
-        FineeduError: the name is neither a dump's nor a date's.
-    """
-    dump = _DUMP.match(name)
-    try:
-        if dump:
-            monday = date.fromisocalendar(int(dump[1]), int(dump[2]), 1)
-            return Period(name, monday + timedelta(days=5), monday)
-        year, _, part = name.partition("-")
-        step = 12 if not part else (6 if part[0] == "H" else 3 if part[0] == "Q" else 1)
-        number = int(part.lstrip("HQ")) if part else 1
-        start = date(int(year), (number - 1) * step + 1, 1)
-        months = start.year * 12 + start.month - 1 + step
-        return Period(name, start + (date(months // 12, months % 12 + 1, 1) - start) / 2, start)
-    except ValueError as error:
-        raise FineeduError(
-            f"period {name!r} has no place in time: dumps are named like CC-MAIN-2024-10; else set input.period to "
-            "year, half, quarter or month"
-        ) from error
 
 
 class Source(NamedTuple):
@@ -72,6 +31,7 @@ class Source(NamedTuple):
         columns: that there are.
         cluster: columns of what makes documents alike; of a document the first that is not null.
         pool: where it is one.
+        dated: whether documents have periods.
     """
 
     config: InputConfig
@@ -79,14 +39,16 @@ class Source(NamedTuple):
     columns: tuple[str, ...]
     cluster: tuple[str, ...]
     pool: Pool | None
+    dated: bool
 
 
-def open_source(config: InputConfig, folder: Path) -> Source:
+def open_source(config: InputConfig, folder: Path, *, dated: bool = True) -> Source:
     """Open documents and check that the columns are there.
 
     Args:
         config: of the recipe.
         folder: that a relative path is looked for in first.
+        dated: documents without a place in time do not count; else none needs one, and no cluster either.
 
     Raises:
         FineeduError: nothing there, or a column is missing.
@@ -103,13 +65,13 @@ def open_source(config: InputConfig, folder: Path) -> Source:
         columns = tuple(pool.schema)
         parts = tuple(str(file) for file in next(iter(pool.parts.values())))
     cluster = tuple(name for name in config.cluster if name in columns)
-    if not cluster:
+    if not cluster and dated:
         raise FineeduError(f"input.cluster: none of {', '.join(config.cluster)} among {', '.join(sorted(columns))}")
-    needed = [config.text, "dump" if config.period == "dump" else config.date]
+    needed = [config.text, *([config.dump_or_date] if dated else [])]
     missing = next((name for name in needed if name not in columns), None)
     if missing is not None:
         raise FineeduError(f"{path} has no column {missing!r}; there are {', '.join(sorted(columns))}")
-    return Source(config, parts, columns, cluster, pool)
+    return Source(config, parts, columns, cluster, pool, dated)
 
 
 def _open_lines(path: Path) -> IO[bytes]:
@@ -186,19 +148,27 @@ def prepare(source: Source, batch: pl.DataFrame, by: dict[str, str]) -> tuple[pl
         kept = batch.filter(_sql(config.where, "input.where"))
         out["where"] = batch.height - kept.height
         batch = kept
-    made = [
-        _sql(sql, f"by.{name}").cast(pl.String).fill_null("missing").alias(name) for name, sql in by.items()
-    ]
+    made = [_sql(sql, f"by.{name}").cast(pl.String).fill_null("missing").alias(name) for name, sql in by.items()]
     try:
         strata = batch.select(made)
     except pl.exceptions.PolarsError as error:
         raise FineeduError(f"by: {str(error).splitlines()[0]}") from error
+    clusters = [_cluster(batch[name], name) for name in source.cluster]
+    if not source.dated:
+        period = pl.lit("").alias("period")
+    elif config.period == "dump":
+        period = pl.col("dump").alias("period")
+    else:
+        period = pl.lit(_periods(batch[config.date], config.period)).alias("period")
     frame = batch.select(
-        pl.col("dump").alias("period") if config.period == "dump" else _periods(batch[config.date], config.period),
-        pl.coalesce([_cluster(batch[name], name) for name in source.cluster]).alias("cluster"),
+        period,
+        # Texts without an address are each by themselves.
+        pl.coalesce(clusters).alias("cluster")
+        if clusters
+        else pl.col(config.text).hash().cast(pl.String).alias("cluster"),
         pl.col(config.text).alias("text"),
     ).hstack(strata)
-    if config.since is not None and config.period != "dump":
+    if config.since is not None and source.dated and config.period != "dump":
         frame = frame.filter(_day(batch[config.date]) >= config.since)
         out["since"] = batch.height - frame.height
     for column in ("text", "period"):
@@ -261,14 +231,13 @@ def needed_columns(source: Source, expressions: dict[str, str]) -> list[str]:
     """
     config = source.config
     named: dict[str, Any] = dict.fromkeys((config.text, *source.cluster))
-    named["dump" if config.period == "dump" else config.date] = None
+    if source.dated:
+        named[config.dump_or_date] = None
     if config.where is not None:
         expressions = {"input.where": config.where} | expressions
     for where, expression in expressions.items():
         for column in sql_columns(expression, where):
             if column not in source.columns:
-                raise FineeduError(
-                    f"{where}: no column {column!r}; there are {', '.join(sorted(source.columns))}"
-                )
+                raise FineeduError(f"{where}: no column {column!r}; there are {', '.join(sorted(source.columns))}")
             named[column] = None
     return list(named)
