@@ -178,14 +178,16 @@ def save_picture(path: Path, spec: Mapping[str, Any]) -> None:
     Raises:
         FineeduError: a file cannot be written.
     """
-    text = json.dumps({**spec, "background": "white", "padding": 8, "config": _CONFIG | {"font": "Helvetica, Arial"}})
+    text = json.dumps({**spec, "background": "white", "padding": 8})
     for name, colour in _PAPER.items():
         text = text.replace(name, colour)
     paper = json.loads(text)
-    for suffix, content in (
-        (".svg", vl_convert.vegalite_to_svg(paper, allowed_base_urls=[]).encode()),
-        (".png", vl_convert.vegalite_to_png(paper, scale=2, allowed_base_urls=[])),
-    ):
+    # A font that the machine lacks would leave a PNG without any text: names of families are for the SVG alone.
+    svg = vl_convert.vegalite_to_svg(paper, allowed_base_urls=[]).replace(
+        'font-family="sans-serif"', 'font-family="Helvetica, Arial, sans-serif"'
+    )
+    png = vl_convert.vegalite_to_png(paper, scale=2, allowed_base_urls=[])
+    for suffix, content in ((".svg", svg.encode()), (".png", png)):
         with atomic_open(path.with_suffix(suffix)) as stream:
             stream.write(content)
 

@@ -1,8 +1,8 @@
 """Intervals for a share, which cannot lie below 0.
 
 A two-sided interval cut off at 0 covers a share of 0 in 97.5 % of samples, or is empty where the estimate lies far
-below. Feldman and Cousins (1998, Phys. Rev. D 57:3873) order outcomes by likelihood ratio instead: the interval goes over
-from one-sided to two-sided by itself, is never empty, and covers 95 % at 0 too.
+below. Feldman and Cousins (1998, Phys. Rev. D 57:3873) order outcomes by likelihood ratio instead: the interval goes
+over from one-sided to two-sided by itself, is never empty, and covers 95 % at 0 too.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def invert(test: Callable[[Array], tuple[Array, Array]], raw: float, points: int
         return Share(1.0, 1.0, 1.0, raw)
     for at, side in ((kept[0], -1), (kept[-1], 1)):
         other = int(np.clip(at + side, 0, len(grid) - 1))
-        fine = np.linspace(grid[at], grid[other], 101)
+        fine = np.linspace(grid[at], grid[other], 33)
         deviation, error = test(fine)
         inside = fine[accepts(deviation, fine / error)]
         found = inside.min(initial=grid[at]) if side < 0 else inside.max(initial=grid[at])

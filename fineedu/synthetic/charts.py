@@ -15,9 +15,7 @@ from fineedu.synthetic.recipe import CHATGPT
 
 WIDE, HIGH = 640, 300
 _SMALL, _LOW = 230, 120
-_MAIN, _OTHER, _GREY = "var(--kept)", "var(--dropped)", "var(--soft)"
-#: words named in the scatter
-_NAMED = 18
+MAIN, OTHER, GREY = "var(--kept)", "var(--dropped)", "var(--soft)"
 
 
 class Picture(NamedTuple):
@@ -55,10 +53,9 @@ def _x(**more: Any) -> dict[str, Any]:
     return {"field": "middle", "type": "temporal", "axis": axis | more}
 
 
-def _y(field: str, title: str | None, *, log: bool = False, **axis: Any) -> dict[str, Any]:
-    scale: dict[str, Any] = {"type": "log"} if log else {"zero": True}
+def _y(field: str, title: str | None, **axis: Any) -> dict[str, Any]:
     shown = {"title": title, "tickCount": 5, "labelOverlap": True} | axis
-    return {"field": field, "type": "quantitative", "scale": scale, "axis": shown}
+    return {"field": field, "type": "quantitative", "scale": {"zero": True}, "axis": shown}
 
 
 def _cutoff(cutoff: date, *, named: bool = True) -> list[dict[str, Any]]:
@@ -111,25 +108,47 @@ def _estimates(
         {
             "data": data,
             "mark": {
-                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)", "opacity": 1, "size": size,
+                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)",
+                "opacity": 1, "size": size,
             },
             "encoding": {"x": x, "y": y, "description": {"field": "told"}},
         },
     ]  # fmt: skip
 
 
-def _name_end(rows: list[dict[str, Any]], y: dict[str, Any], name: str, colour: str) -> list[dict[str, Any]]:
-    if not rows:
-        return []
-    mark = {"type": "text", "align": "left", "dx": 8, "color": colour, "fontSize": 12, "fontWeight": "bold"}
-    data = {"values": [{**rows[-1], "name": name}]}
-    return [{"data": data, "mark": mark, "encoding": {"x": _x(), "y": y, "text": {"field": "name"}}}]
+def _key(names: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Name the lines in their colours, at the top left, where a long name is never cut off."""
+    return [
+        {
+            "data": {"values": [{"name": name}]},
+            "mark": {"type": "text", "align": "left", "baseline": "top", "color": colour, "fontWeight": "bold"},
+            "encoding": {"x": {"value": 8}, "y": {"value": 6 + 16 * number}, "text": {"field": "name"}},
+        }
+        for number, (name, colour) in enumerate(names)
+    ]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten within the ends; powers alone where those would crowd."""
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    return [step * 10.0**power for power in range(-4, 5) for step in steps if low <= step * 10.0**power <= high]
+
+
+def log_axis(field: str, title: str, low: float, high: float, **axis: Any) -> dict[str, Any]:
+    """Return a logarithmic axis from ``low`` to ``high`` with round ticks."""
+    scale = {"type": "log", "domain": [low, high], "nice": False, "clamp": True}
+    return {
+        "field": field,
+        "type": "quantitative",
+        "scale": scale,
+        "axis": {"title": title, "values": _ticks(low, high), "format": "~g"} | axis,
+    }
 
 
 def _one(value: float = 1.0) -> dict[str, Any]:
     return {
         "data": {"values": [{"value": value}]},
-        "mark": {"type": "rule", "color": _GREY, "strokeWidth": 1},
+        "mark": {"type": "rule", "color": GREY, "strokeWidth": 1},
         "encoding": {"y": {"field": "value", "type": "quantitative"}},
     }
 
@@ -143,17 +162,18 @@ def ratio_chart(found: Analysis) -> Picture:
     """Draw the headline's ratio over periods, beside the control."""
     table = found.tables["counterfactual"].filter(pl.col("phrase") == ANY)
     mine = table.filter(pl.col("lexicon") == found.headline)
-    middle = mine.filter(pl.col("ratio") > 0)["ratio"]
-    low, high = (float(middle.min() or 1) / 6, float(middle.max() or 1) * 6)  # type: ignore[arg-type]
-    y = _y("value", "times the trend before", log=True)
+    middle = mine.filter(pl.col("ratio") > 0)["ratio"].drop_nulls().to_list() or [1.0]
+    low, high = min(0.5, min(middle) / 3), max(2.0, max(middle) * 3)
+    y = log_axis("value", "times the trend before", low, high)
     layers = [_one()]
     controls = [lexicon for lexicon in _kinds(found, "control") if lexicon != found.headline][:1]
     for lexicon in controls:
         part = table.filter(pl.col("lexicon") == lexicon)
         rows = _rows(_clipped(part, low, high), "ratio", "ratio_low", "ratio_high", lexicon)
-        layers += _estimates(rows, y, _GREY, shape="square", size=40) + _name_end(rows, y, lexicon, _GREY)
+        layers += _estimates(rows, y, GREY, shape="square", size=40)
     rows = _rows(_clipped(mine, low, high), "ratio", "ratio_low", "ratio_high", found.headline)
-    layers += _estimates(rows, y, _MAIN) + _name_end(rows, y, found.headline, _MAIN) + _cutoff(found.recipe.cutoff)
+    names = [(found.headline, MAIN), *((lexicon, GREY) for lexicon in controls)]
+    layers += _estimates(rows, y, MAIN) + _key(names) + _cutoff(found.recipe.cutoff)
     note = (
         f"Hits of {found.headline} over the hits that the trend before {found.recipe.cutoff} gives, by period, with "
         "95 % intervals; at 1 nothing has changed."
@@ -192,19 +212,19 @@ def rate_chart(found: Analysis, lexicon: str, phrase: str = ANY, *, small: bool 
         layers = [
             {
                 "data": data,
-                "mark": {"type": "area", "color": _OTHER, "fillOpacity": 0.25},
+                "mark": {"type": "area", "color": OTHER, "fillOpacity": 0.25},
                 "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}},
             },
             {
                 "data": data,
-                "mark": {"type": "line", "color": _OTHER, "strokeDash": [5, 3], "strokeWidth": 1.5},
+                "mark": {"type": "line", "color": OTHER, "strokeDash": [5, 3], "strokeWidth": 1.5},
                 "encoding": {"x": x, "y": y},
             },
         ]
-    layers += _estimates(rows, y, _MAIN, size=25 if small else 60) + _cutoff(found.recipe.cutoff, named=not small)
+    layers += _estimates(rows, y, MAIN, size=25 if small else 60) + _cutoff(found.recipe.cutoff, named=not small)
     note = (
-        f"Blue: hits of {'any phrase of ' + lexicon if phrase == ANY else phrase} per million words, with 95 % intervals. "
-        "Orange: the trend before the cut-off, carried on, with its 95 % prediction interval."
+        f"Blue: hits of {'any phrase of ' + lexicon if phrase == ANY else phrase} per million words, with 95 % "
+        "intervals. Orange: the trend before the cut-off, carried on, with its 95 % prediction interval."
     )
     title = phrase if phrase != ANY else f"Rate of {lexicon}"
     size = (_SMALL, _LOW) if small else (WIDE, HIGH)
@@ -230,92 +250,12 @@ def small_multiples(pictures: list[Picture]) -> dict[str, Any]:
     return spec | {"concat": parts, "columns": 3}
 
 
-def excess_chart(found: Analysis) -> Picture | None:
-    """Draw ratio against share of documents for the words of the last full period with excess words."""
-    usable = [part for part in found.words if part.based_on and part.words["is_excess"].sum()]
-    if not usable:
-        return None
-    part = max(usable, key=lambda one: int(one.words["documents"].max() or 0))  # type: ignore[call-overload]
-    words = part.words.filter((pl.col("ratio") > 0.3) & (pl.col("excess") > -0.05))
-    shown = pl.concat([words.filter(pl.col("sure")), words.filter(~pl.col("sure")).head(1500)])
-    rows = [
-        {
-            "p": p,
-            "ratio": min(ratio, 100.0),
-            "kind": kind if sure else "other",
-            "word": word,
-            "told": f"{word}: {p:.2%} of documents, {ratio:.2f} times the expected",
-        }
-        for word, p, ratio, kind, sure in shown.select("word", "p", "ratio", "kind", "sure").iter_rows()
-    ]
-    x = {
-        "field": "p",
-        "type": "quantitative",
-        "scale": {"type": "log"},
-        "axis": {"title": "share of documents", "format": "~%", "grid": False, "labelOverlap": True},
-    }
-    y = {
-        "field": "ratio",
-        "type": "quantitative",
-        "scale": {"type": "log"},
-        "axis": {"title": "times the expected share", "tickCount": 5, "format": "~g"},
-    }
-    order = ["style", "content", "unlisted"]
-    colour = {
-        "field": "kind",
-        "scale": {"domain": order, "range": [_MAIN, _OTHER, _GREY]},
-        "legend": {"title": None, "orient": "top", "labelColor": "var(--soft)"},
-    }
-    shape = {
-        "field": "kind",
-        "scale": {"domain": order, "range": ["circle", "square", "triangle-up"]},
-        "legend": {"title": None, "orient": "top"},
-    }
-    plain = {
-        "data": {"values": [row for row in rows if row["kind"] == "other"]},
-        "mark": {"type": "point", "filled": True, "size": 9, "fill": "var(--line)", "opacity": 0.8},
-        "encoding": {"x": x, "y": y},
-    }
-    strong = [row for row in rows if row["kind"] != "other"]
-    dots = {
-        "data": {"values": strong},
-        "mark": {"type": "point", "filled": True, "size": 45, "opacity": 0.85},
-        "encoding": {"x": x, "y": y, "color": colour, "shape": shape, "description": {"field": "told"}},
-    }
-    named = sorted(strong, key=lambda row: (row["kind"] == "unlisted", -row["p"] * (1 - 1 / row["ratio"])))[:_NAMED]
-    names = {
-        "data": {"values": _apart(named)},
-        "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "color": "var(--ink)"},
-        "encoding": {"x": x, "y": y, "text": {"field": "word"}},
-    }
-    note = (
-        f"Words of {part.period} that are in more documents than {part.based_on[0]} and {part.based_on[1]} let expect "
-        "(Kobak et al. 2025), beyond sampling error (z above 3). Blue circles: listed as style; orange squares: listed as "
-        "content; grey triangles: on no list. Pale dots: other words."
-    )  # fmt: skip
-    return Picture("excess-words", "Words whose use jumped", [plain, dots, names], note)
-
-
-def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows whose names do not lie over one another; the first has the right of way."""
-    from math import log
-
-    kept: list[dict[str, Any]] = []
-    for row in rows:
-        near = any(
-            abs(log(row["ratio"] / other["ratio"])) < 0.07 and abs(log(row["p"] / other["p"])) < 0.9 for other in kept
-        )
-        if not near:
-            kept.append(row)
-    return kept
-
-
 def share_chart(found: Analysis, table: str, title: str, note: str) -> Picture:
     """Draw an estimated share of machine-written text over periods."""
     span = pl.DataFrame({"period": found.span.names, "middle": found.span.middles})
     rows = _rows(found.tables[table].join(span, on="period"), "share", "share_low", "share_high", title)
     y = _y("value", "share", format=".0%")
-    layers = _estimates(rows, y, _MAIN) + _cutoff(found.recipe.cutoff)
+    layers = _estimates(rows, y, MAIN) + _cutoff(found.recipe.cutoff)
     return Picture(table, title, layers, note)
 
 
@@ -329,7 +269,7 @@ def strata_charts(found: Analysis, by: str, limit: int = 12) -> list[Picture]:
         top = max([row["value"] for row in rows] or [1.0]) or 1.0
         y = _y("value", None)
         y["scale"] = {"domain": [0, 3 * top], "nice": True, "clamp": True}
-        layers = _estimates(rows, y, _MAIN, size=25) + _cutoff(found.recipe.cutoff, named=False)
+        layers = _estimates(rows, y, MAIN, size=25) + _cutoff(found.recipe.cutoff, named=False)
         note = f"Hits of {found.headline} per million words where {by} is {value}, with 95 % intervals."
         pictures.append(Picture(f"by-{by}", str(value), layers, note, _SMALL, _LOW))
     return pictures

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 
 class _RunByDefault(TyperGroup):
-    """A group whose first argument is a recipe unless it names a command: ``synthetic web.yaml`` is ``synthetic run``."""
+    """A group whose first argument is a recipe where it names no command: ``synthetic X`` is ``synthetic run X``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -31,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=EPILOG,
-    help="How much of the web is machine-written: prevalence over dumps. [bold]fineedu synthetic RECIPE[/] runs a recipe.",
+    help="How much of the web is machine-written. [bold]fineedu synthetic RECIPE[/] runs a recipe.",
 )
 
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe (see: fineedu synthetic list), or a .yaml file.")]
@@ -71,7 +71,8 @@ def run(
         out.print(shown.rstrip(), highlight=False, markup=False)
         out.print(
             f"\nrecipe hash {planned.recipe.hash}\nwould read {len(planned.source.parts):,} files for "
-            f"{len(planned.lexicons.phrases):,} phrases in {len(planned.lexicons.spellings):,} forms\nwould write to {folder}",
+            f"{len(planned.lexicons.phrases):,} phrases in {len(planned.lexicons.spellings):,} forms\n"
+            f"would write to {folder}",
             highlight=False,
             markup=False,
         )

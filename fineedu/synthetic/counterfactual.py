@@ -94,8 +94,8 @@ def _nothing(series: Series, state: str) -> Excess:
     empty = np.full(len(series.years), np.nan)
     before, after = (float(series.hits[:, part].sum()) for part in (series.before, ~series.before))
     return Excess(
-        state, empty, empty, empty, empty, empty, empty, empty, (np.nan,) * 3, np.nan, after, before, np.nan, np.nan,
-        np.inf, np.nan,
+        state, empty, empty, empty, empty, empty, empty, empty, (np.nan, np.nan, np.nan), np.nan, after, before, np.nan,
+        np.nan, np.inf, np.nan,
     )  # fmt: skip
 
 
@@ -218,7 +218,8 @@ def counterfactual(
     return Excess(
         "ok",
         np.where(there, fit.expected, np.nan),
-        *(np.where(there, part[:-1], np.nan) for part in found.prediction),
+        np.where(there, found.prediction[0][:-1], np.nan),
+        np.where(there, found.prediction[1][:-1], np.nan),
         ratio[:-1],
         low[:-1],
         high[:-1],

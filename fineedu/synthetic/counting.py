@@ -25,9 +25,19 @@ from fineedu.synthetic.source import Source, needed_columns, prepare, read_part
 VERSION = 1
 #: words from which on a document falls into the next bin of length
 LENGTHS = (0, 100, 200, 500, 1000, 2000, 5000)
-_KEYS = {"period": pl.String(), "cluster": pl.String(), "length": pl.UInt16()}
-_CELL = {"documents": pl.UInt32(), "words": pl.UInt64(), "bytes": pl.UInt64(), "flagged": pl.UInt32()}
-_HIT = {"lexicon": pl.String(), "phrase": pl.String(), "hits": pl.UInt64(), "documents": pl.UInt32()}
+_KEYS = ("period", "cluster", "length")
+_CELL: dict[str, pl.DataType] = {
+    "documents": pl.UInt32(),
+    "words": pl.UInt64(),
+    "bytes": pl.UInt64(),
+    "flagged": pl.UInt32(),
+}
+_HIT: dict[str, pl.DataType] = {
+    "lexicon": pl.String(),
+    "phrase": pl.String(),
+    "hits": pl.UInt64(),
+    "documents": pl.UInt32(),
+}
 #: rows that a part may hold in memory before they are summed
 _PENDING = 500_000
 
@@ -137,7 +147,11 @@ def count_part(job: CountJob, matcher: Matcher, part: int) -> None:
     for batch in read_part(job.source, part, tables.columns):
         tables.add(batch)
     frames = tables.finish()
-    facts = {"fingerprint": job.mark, "input": job.source.parts[part], "left_out": dict(tables.left_out)}
+    facts: dict[str, Any] = {
+        "fingerprint": job.mark,
+        "input": job.source.parts[part],
+        "left_out": dict(tables.left_out),
+    }
     facts |= {"documents": tables.documents, "text_bytes": tables.text_bytes, "pruned": tables.words.pruned}
     for name in ("frequency", "hits", "cells"):
         if name in frames:
@@ -228,7 +242,7 @@ class _Part:
         if not self._cells:
             return pl.DataFrame(schema=schema)
         grouped = pl.concat(self._cells).group_by(self.keys).agg(pl.col(*_CELL).sum())
-        return grouped.select(list(schema)).cast(schema).sort(self.keys)
+        return grouped.select(list(schema)).cast(pl.Schema(schema)).sort(self.keys)
 
     def _sum_hits(self) -> pl.DataFrame:
         schema = self._schema(_HIT)
@@ -236,7 +250,7 @@ class _Part:
             return pl.DataFrame(schema=schema)
         keys = [*self.keys, "lexicon", "phrase"]
         grouped = pl.concat(self._hits).group_by(keys).agg(pl.col("hits", "documents").sum())
-        return grouped.select(list(schema)).cast(schema).sort(keys)
+        return grouped.select(list(schema)).cast(pl.Schema(schema)).sort(keys)
 
     def finish(self) -> dict[str, pl.DataFrame]:
         """Return the tables, sorted: any order of the same documents gives the same bytes."""

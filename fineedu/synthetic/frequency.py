@@ -13,7 +13,12 @@ from fineedu.signals.heuristics.compiled import kernel
 
 #: words of all periods that are held at a time: some 100 MB
 ROOM = 2_000_000
-SCHEMA = {"period": pl.String(), "stratum": pl.String(), "word": pl.String(), "documents": pl.UInt32()}
+SCHEMA: dict[str, pl.DataType] = {
+    "period": pl.String(),
+    "stratum": pl.String(),
+    "word": pl.String(),
+    "documents": pl.UInt32(),
+}
 
 
 @kernel
@@ -113,4 +118,4 @@ class FrequencyTable:
 
     def finish(self) -> pl.DataFrame:
         """Return the table, sorted."""
-        return self._sum().cast(SCHEMA).sort(list(SCHEMA)[:3])
+        return self._sum().cast(pl.Schema(SCHEMA)).sort(list(SCHEMA)[:3])

@@ -135,7 +135,9 @@ def combine(lexicons: Sequence[Lexicon]) -> LexiconSet:
     """
     if len({lexicon.name for lexicon in lexicons}) < len(lexicons):
         raise FineeduError("two lexicons have the same name: give them different ones")
-    names, phrases, spellings = [], [], []
+    names: list[str] = []
+    phrases: list[str] = []
+    spellings: list[tuple[int, str]] = []
     for lexicon in lexicons:
         spellings += [(len(phrases) + number, form) for number, form in lexicon.spellings()]
         names += [lexicon.name] * len(lexicon.phrases)

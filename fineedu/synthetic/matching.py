@@ -132,7 +132,7 @@ def _key(data: Any, start: int, length: int, masks: Any) -> int:
             | np.uint64(data[start + 6]) << np.uint64(48)
             | np.uint64(data[start + 7]) << np.uint64(56)
         )
-    return (key | np.uint64(0x2020202020202020)) & masks[min(length, 8)]
+    return (key | np.uint64(0x2020202020202020)) & masks[min(length, 8)]  # type: ignore[no-any-return]
 
 
 @kernel
@@ -156,7 +156,7 @@ def _cut(data: Any, first: int, end: int, kinds: Any, edges: Any) -> int:
     for i in range(first, end):
         letter = kinds[data[i]] == 2
         edges[number] = i
-        number += np.int64(letter != inside)
+        number += int(letter != inside)
         inside = letter
     edges[number] = end
     return (number + 1) // 2
@@ -168,7 +168,7 @@ def _count_words(data: Any, first: int, end: int, kinds: Any) -> int:
     before = np.uint8(0)
     for i in range(first, end):
         kind = kinds[data[i]]
-        number += np.int64(kind != 0) & np.int64(before == 0)
+        number += int(kind != 0) & int(before == 0)
         before = kind
     return number
 
@@ -238,7 +238,7 @@ def make_matcher(spellings: Sequence[tuple[int, str]]) -> Matcher:
     size = 1 << max(4, (4 * len(coded)).bit_length())
     keys, places = np.zeros(size, np.uint64), np.zeros((2, size), np.int32)
     for place, k in enumerate(order):
-        at = _slot(keys, np.uint64(firsts[k]))
+        at = _slot(keys, np.uint64(firsts[k]))  # type: ignore[arg-type]
         if keys[at] == 0:
             keys[at], places[0, at] = firsts[k], place
         places[1, at] += 1

@@ -148,7 +148,7 @@ def mixture_share(target: Array, human: Array, machine: Array, *, resamples: int
         information = ((q - p) ** 2 / mixed).sum(1)
         return deviation / error, error / information
 
-    return invert(test, _raw_share(observed, p, q), points=161)
+    return invert(test, _raw_share(observed, p, q), points=121)
 
 
 def _resample(counts: Array, resamples: int, seed: int) -> Array:

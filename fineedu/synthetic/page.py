@@ -14,7 +14,6 @@ from fineedu.store import atomic_open
 from fineedu.synthetic.analysis import Analysis
 from fineedu.synthetic.charts import (
     Picture,
-    excess_chart,
     phrase_charts,
     rate_chart,
     ratio_chart,
@@ -22,6 +21,7 @@ from fineedu.synthetic.charts import (
     small_multiples,
     strata_charts,
 )
+from fineedu.synthetic.excess_chart import excess_chart
 from fineedu.synthetic.lexicon import ANY
 from fineedu.synthetic.wording import headline, number, robustness, times, too_rare, warnings
 
@@ -124,7 +124,8 @@ def _words(found: Analysis) -> list[dict[str, Any]]:
         kinds = dict(sure["kind"].value_counts().iter_rows())
         order = sure.sort(pl.col("kind") == "unlisted", "excess", "word", descending=[False, True, False])
         shown.append(
-            {"period": part.period, "based_on": part.based_on, "n": sure.height, "published": int(part.words["is_excess"].sum()),
+            {"period": part.period, "based_on": part.based_on, "n": sure.height,
+             "published": int(part.words["is_excess"].sum()),
              "kinds": kinds, "rows": order.head(_WORDS).to_dicts(), "pruned": part.pruned}
         )  # fmt: skip
     return shown

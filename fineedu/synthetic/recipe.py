@@ -34,8 +34,8 @@ class InputConfig(_Strict):
     cluster: list[str] = Field(
         default_factory=lambda: ["registered_domain", "url", "host"],
         min_length=1,
-        description="columns of what makes documents alike: of a document, the first with a value; an address counts as "
-        "its registered domain",
+        description="columns of what makes documents alike: of a document, the first with a value; an address "
+        "counts as its registered domain",
     )
     where: str | None = Field(None, description="SQL over columns: documents that count")
     since: datetime.date | None = Field(None, description="earlier documents do not count")

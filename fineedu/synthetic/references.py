@@ -1,4 +1,4 @@
-"""The pass of the mixture estimate: reference corpora are split, the model is fitted on one half, all else is scored."""
+"""The passes of the mixture estimate: the model is fitted on halves of the reference corpora, all else is scored."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.synthetic.boundary import Array
 from fineedu.synthetic.frequency import FrequencyTable
 from fineedu.synthetic.matching import Matcher, find_phrases, make_matcher
-from fineedu.synthetic.mixture import Array, WordModel, bin_edges, fit_words, histogram, mixture_share
+from fineedu.synthetic.mixture import WordModel, bin_edges, fit_words, histogram, mixture_share
 from fineedu.synthetic.period import make_span
 from fineedu.synthetic.recipe import MixtureConfig, SyntheticRecipe
 from fineedu.synthetic.source import Source, needed_columns, open_source, prepare, read_part
@@ -82,12 +82,13 @@ def fit_model(recipe: SyntheticRecipe, config: MixtureConfig, human: Source, mac
     return fit_words(shared, counts[0], n_human, counts[1], n_machine)
 
 
-def score(model: WordModel, matcher: Matcher, texts: pl.Series) -> npt.NDArray[np.float64]:
+def score(model: WordModel, matcher: Matcher, texts: pl.Series) -> Array:
     """Return the log-likelihood ratio of every text: constant, plus the weight of each word that is in it."""
     found = find_phrases(text_buffer(texts), matcher)
     cells = np.unique(found.document * len(model.words) + found.phrase)
     weights = model.weights[cells % len(model.words)]
-    return np.bincount(cells // len(model.words), weights=weights, minlength=texts.len()) + model.constant
+    summed = np.bincount(cells // len(model.words), weights=weights, minlength=texts.len())
+    return np.asarray(summed + model.constant, np.float64)
 
 
 def _scored(source: Source, unit: str, model: WordModel, matcher: Matcher) -> Iterator[pl.DataFrame]:
@@ -100,8 +101,8 @@ def _counts(frames: list[pl.DataFrame], edges: Array) -> Array:
     if not frames:
         return np.zeros((0, len(edges) + 1))
     frame = pl.concat(frames)
-    row = frame["cluster"].rank("dense").cast(pl.Int64) - 1
-    return histogram(row.to_numpy(), frame["score"].to_numpy(), edges, int(row.max() or 0) + 1)  # type: ignore[call-overload]
+    row = frame["cluster"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    return histogram(row, frame["score"].to_numpy(), edges, int(row.max()) + 1)
 
 
 def estimate(recipe: SyntheticRecipe, source: Source, folder: Path) -> tuple[pl.DataFrame, dict[str, float]]:

@@ -15,8 +15,8 @@ def judge(found: Excess, q: float, *, fdr: float, rise: float) -> Verdict:
     """Return what may be said of a phrase.
 
     A phrase is too rare when a rise by ``rise`` would not have been seen with the power asked for, or when fewer than
-    ``FEW_HITS`` hits were expected or seen after the cut-off and the ends of the ratio's interval lie further apart than
-    ``rise``: then neither a change nor its absence follows, whatever the p-value.
+    ``FEW_HITS`` hits were expected or seen after the cut-off and the ends of the ratio's interval lie further apart
+    than ``rise``: then neither a change nor its absence follows, whatever the p-value.
 
     Args:
         found: counts against their counterfactual.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 
@@ -21,7 +22,7 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:,.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def times(row: dict[str, float | None]) -> str:
+def times(row: dict[str, Any]) -> str:
     """Return a ratio with its interval."""
     if row["ratio"] is None:
         return "–"
@@ -38,14 +39,14 @@ def headline(found: Analysis) -> str:
     return f"{said}: {_meaning(row)}."
 
 
-def _meaning(row: dict[str, object]) -> str:
+def _meaning(row: dict[str, Any]) -> str:
     verdict = str(row["verdict"])
     if verdict == "no change shown":
-        return f"no change shown; a rise to {number(row['detectable'])} times would have been seen"  # type: ignore[arg-type]
+        return f"no change shown; a rise to {number(row['detectable'])} times would have been seen"
     return {"rose": "they rose", "fell": "they fell"}.get(verdict, verdict)
 
 
-def _row(found: Analysis, lexicon: str, phrase: str) -> dict[str, object]:
+def _row(found: Analysis, lexicon: str, phrase: str) -> dict[str, Any]:
     table = found.tables["phrases"].filter((pl.col("lexicon") == lexicon) & (pl.col("phrase") == phrase))
     return table.row(0, named=True)
 
@@ -82,12 +83,12 @@ def warnings(found: Analysis) -> list[str]:
     )
     for row in moved.iter_rows(named=True):
         said.append(
-            f"The control {row['lexicon']} {row['verdict']} too, to {times(row)} times its trend: the crawl or the mix of "
-            "sources has changed, so a change of other phrases is not evidence"
+            f"The control {row['lexicon']} {row['verdict']} too, to {times(row)} times its trend: the crawl or the mix "
+            "of sources has changed, so a change of other phrases is not evidence"
         )
     if found.robust is not None and found.robust.one_host is not None:
         said.append(
-            f"One host makes the trend: without {found.robust.one_host} the interval of the ratio goes down to 1 or below"
+            f"One host makes the trend: without {found.robust.one_host} the ratio's interval goes down to 1 or below"
         )
     crowded = found.tables["concentration"].filter(
         (pl.col("top_share") > 0.5) & pl.col("period").is_in(list(found.span.after))
@@ -96,8 +97,8 @@ def warnings(found: Analysis) -> list[str]:
         said.append(f"A single host has more than half of the hits in {', '.join(crowded['period'])}")
     if found.robust is not None and found.robust.placebos_significant > max(1, 0.2 * len(found.robust.placebos)):
         said.append(
-            f"{found.robust.placebos_significant} of {len(found.robust.placebos)} placebo cut-offs look like a change too: "
-            "the trend before is not as smooth as the model takes it to be"
+            f"{found.robust.placebos_significant} of {len(found.robust.placebos)} placebo cut-offs look like a change "
+            "too: the trend before is not as smooth as the model takes it to be"
         )
     if len(found.span.before) < _FEW_PERIODS:
         said.append(
