@@ -25,6 +25,7 @@ from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
 from fineedu.options import Executor, ProgressStyle
 from fineedu.select import command as selection
+from fineedu.synthetic import command as synthetic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -246,6 +247,7 @@ def report(
 
 app.command(epilog=ensemble.CALIBRATE_EPILOG)(ensemble.calibrate)
 app.add_typer(ensemble.app, name="ensemble")
+app.add_typer(synthetic.app, name="synthetic")
 app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)

@@ -51,16 +51,25 @@ class Pool:
             FineeduError: no such column, a damaged file, or files that do not hold the same documents.
         """
         self.require(columns)
+        for number in range(len(next(iter(self.parts.values())))):
+            yield from self.part_batches(number, columns)
+
+    def part_batches(self, number: int, columns: Sequence[str], rows: int = POOL_ROWS) -> Iterator[pl.DataFrame]:
+        """Yield the columns of one shard, whole row groups of ``rows`` rows or more at a time.
+
+        Raises:
+            FineeduError: no such column, a damaged file, or files that do not hold the same documents.
+        """
+        self.require(columns)
         wanted = list(dict.fromkeys(columns))
         by_part: dict[str, list[str]] = {}
         for column in wanted or list(self.schema)[:1]:
             by_part.setdefault(self.owners[column], []).append(column)
         if len(by_part) > 1:
             by_part = {part: ["id", *(name for name in names if name != "id")] for part, names in by_part.items()}
-        for number in range(len(next(iter(self.parts.values())))):
-            readers = [_read(self.parts[part][number], names) for part, names in by_part.items()]
-            for frames in zip(*readers, strict=True):
-                yield _beside(list(frames), self.root, number).select(wanted)
+        readers = [_read(self.parts[part][number], names, rows) for part, names in by_part.items()]
+        for frames in zip(*readers, strict=True):
+            yield _beside(list(frames), self.root, number).select(wanted)
 
 
 def _beside(frames: list[pl.DataFrame], root: str, number: int) -> pl.DataFrame:
@@ -72,7 +81,7 @@ def _beside(frames: list[pl.DataFrame], root: str, number: int) -> pl.DataFrame:
     return first
 
 
-def _read(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
+def _read(path: Path, columns: list[str], at_least: int) -> Iterator[pl.DataFrame]:
     try:
         with pq.ParquetFile(path) as file:
             groups: list[int] = []
@@ -80,7 +89,7 @@ def _read(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
             for group in range(file.num_row_groups):
                 groups.append(group)
                 rows += file.metadata.row_group(group).num_rows
-                if rows >= POOL_ROWS or group == file.num_row_groups - 1:
+                if rows >= at_least or group == file.num_row_groups - 1:
                     table = pl.from_arrow(file.read_row_groups(groups, columns=columns))
                     assert isinstance(table, pl.DataFrame)
                     yield table.select(columns)

@@ -284,7 +284,7 @@ def _find(recipe: str | Path) -> Path:
     return shipped[str(recipe)]
 
 
-def _override(raw: dict[str, Any], setting: str) -> None:
+def override(raw: dict[str, Any], setting: str) -> None:
     """Apply one ``key.key=value``; the value is read as YAML."""
     key, sign, text = setting.partition("=")
     if not sign or not all(key.strip().split(".")):
@@ -350,10 +350,11 @@ class RecipeSource:
 
     def error(self, location: tuple[int | str, ...], message: str) -> FineeduError:
         """Return an error that names file, line and key."""
-        return _located(self.path, self._node, location, message)
+        return located(self.path, self._node, location, message)
 
 
-def _located(path: Path, node: yaml.Node | None, location: tuple[int | str, ...], message: str) -> FineeduError:
+def located(path: Path, node: yaml.Node | None, location: tuple[int | str, ...], message: str) -> FineeduError:
+    """Return an error that names file, line and key."""
     line = _line_of(node, location)
     key = ".".join(str(part) for part in location)
     return FineeduError(f"{path}{f':{line}' if line else ''}: {key}: {message}" if key else f"{path}: {message}")
@@ -384,7 +385,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     raw.setdefault("name", path.stem)
     for setting in overrides or []:
-        _override(raw, setting)
+        override(raw, setting)
     try:
         return RecipeSource(Recipe.model_validate(raw), path, node)
     except ValidationError as error:
@@ -393,7 +394,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         message = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
         if message == "unknown key":
             message += _suggest(location)
-        raise _located(path, node, location, message) from error
+        raise located(path, node, location, message) from error
 
 
 def _suggest(location: tuple[int | str, ...]) -> str:

@@ -9,9 +9,11 @@ columns and rules only, never text of a page.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from lxml import etree
 from markupsafe import Markup
 
 from fineedu.report.display import count, value
+from fineedu.store import atomic_open
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _WIDTH, _HEIGHT = 460, 170
@@ -153,7 +156,12 @@ def draw(layers: Sequence[dict[str, Any]], label: str, width: int = _WIDTH, heig
     Returns:
         An ``<svg>`` element to stand in HTML.
     """
-    spec = {
+    return Markup(_inline(vl_convert.vegalite_to_svg(layered(layers, width, height), allowed_base_urls=[]), label))
+
+
+def layered(layers: Sequence[dict[str, Any]], width: int = _WIDTH, height: int = _HEIGHT) -> dict[str, Any]:
+    """Return the Vega-Lite specification of layers over each other, in the style of the page."""
+    return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "background": None,
         "width": width,
@@ -161,7 +169,37 @@ def draw(layers: Sequence[dict[str, Any]], label: str, width: int = _WIDTH, heig
         "layer": list(layers),
         "config": _CONFIG,
     }
-    return Markup(_inline(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]), label))
+
+
+#: what the page's variables are on white paper, for a picture that stands by itself
+_PAPER = {
+    "var(--ink)": "#1d1f23",
+    "var(--soft)": "#5b6068",
+    "var(--line)": "#e0ddd6",
+    "var(--panel)": "#ffffff",
+    "var(--kept)": "#0072b2",
+    "var(--dropped)": "#e69f00",
+}
+
+
+def save_picture(path: Path, spec: Mapping[str, Any]) -> None:
+    """Write a specification as ``path`` with .svg and .png (twice the size), on white, to be put into a paper.
+
+    Raises:
+        FineeduError: a file cannot be written.
+    """
+    text = json.dumps({**spec, "background": "white", "padding": 8})
+    for name, colour in _PAPER.items():
+        text = text.replace(name, colour)
+    paper = json.loads(text)
+    # A font that the machine lacks would leave a PNG without any text: names of families are for the SVG alone.
+    svg = vl_convert.vegalite_to_svg(paper, allowed_base_urls=[]).replace(
+        'font-family="sans-serif"', 'font-family="Helvetica, Arial, sans-serif"'
+    )
+    png = vl_convert.vegalite_to_png(paper, scale=2, allowed_base_urls=[])
+    for suffix, content in ((".svg", svg.encode()), (".png", png)):
+        with atomic_open(path.with_suffix(suffix)) as stream:
+            stream.write(content)
 
 
 _CONFIG = {

@@ -76,6 +76,8 @@ def read_lexicon(lexicon: str) -> Lexicon:
         raise FineeduError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict) or not isinstance(fields.get("prefix"), str):
         raise FineeduError(f"{path}: expected keys 'prefix' (text) and 'phrases' (list)")
+    if fields.get("forms"):
+        raise FineeduError(f"{path}: 'forms' are counted by fineedu synthetic only; list every form as a phrase here")
     phrases = fields.get("phrases")
     if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
         raise FineeduError(f"{path}: 'phrases' must be a list of texts that are not empty")
