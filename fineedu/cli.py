@@ -77,7 +77,9 @@ def run(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
-    engine: Annotated[Executor, typer.Option(help="Where tasks run.")] = Executor.local,
+    engine: Annotated[
+        Executor | None, typer.Option(help="Where tasks run; default the recipe's, else local.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and what would run.")] = False,
     progress: Annotated[ProgressStyle, typer.Option(help="Bar, lines or JSON lines.")] = ProgressStyle.auto,
 ) -> None:
@@ -101,7 +103,7 @@ def run(
         return show_progress(job, progress.value, err)
 
     try:
-        result = execute(plan, tasks=tasks, workers=workers, engine=engine.value, watch=watch)
+        result = execute(plan, tasks=tasks, workers=workers, engine=engine.value if engine else None, watch=watch)
     except KeyboardInterrupt:
         err.print("stopped; run the same command again to go on from here", highlight=False)
         raise typer.Exit(130) from None

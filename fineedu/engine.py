@@ -1,4 +1,4 @@
-"""Running steps over tasks, on this machine or on a Ray cluster, through datatrove's executors."""
+"""Running steps over tasks, on this machine, a Ray cluster or a Slurm one, through datatrove's executors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor, base
 from datatrove.pipeline.base import PipelineStep
@@ -20,8 +20,10 @@ from datatrove.utils import logging as datatrove_logging
 from loguru import logger
 
 from fineedu.errors import FineeduError
+from fineedu.recipe import EngineConfig, EngineName
 
-EngineName = Literal["local", "ray"]
+#: An engine by its name alone, or with its settings.
+Engine = EngineName | EngineConfig
 
 
 def default_workers() -> int:
@@ -47,9 +49,13 @@ def silence_console() -> None:
 def _start_worker() -> None:
     """Set a worker process up: it ends with its parent, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A killed run must not leave workers writing behind the next one. 1 is PR_SET_PDEATHSIG (Linux).
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends: nothing may write behind the next run."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
@@ -94,24 +100,7 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
             pool.shutdown(cancel_futures=True)
 
 
-def _ray_executor(steps: list[PipelineStep], tasks: int, workers: int, logs: str) -> Any:
-    try:
-        import ray
-        from datatrove.executor.ray import RayPipelineExecutor
-    except ImportError as error:
-        raise FineeduError("--engine ray needs Ray: pip install 'fineedu[ray]'") from error
-    if not ray.is_initialized():
-        # RAY_ADDRESS, or a cluster on this machine; a new local one where there is neither.
-        try:
-            ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-        except ConnectionError:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return RayPipelineExecutor(
-        steps, tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False, mem_per_cpu_gb=1
-    )
-
-
-def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName, logs: Path) -> None:
+def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine, logs: Path) -> None:
     """Run steps for every rank and come back when all have ended well.
 
     What is already made is skipped by the steps themselves, shard by shard, and not by datatrove's per-rank marks:
@@ -121,26 +110,36 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
         steps: datatrove steps; the first makes its own input.
         tasks: how many ranks share the work.
         workers: how many run at a time.
-        engine: where.
-        logs: folder for a log file a task.
+        engine: where; a name, or settings.
+        logs: folder for a log file a task, seen by every machine that runs tasks.
 
     Raises:
-        FineeduError: a task failed, or the engine's package is missing.
+        FineeduError: a task failed, or what the engine needs is missing.
     """
     silence_console()
     tasks = max(tasks, 1)
     workers = max(min(workers, tasks), 1)
-    if engine == "ray":
-        executor = _ray_executor(list(steps), tasks, workers, str(logs))
-    else:
-        executor = LocalEngine(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
+    config = engine if isinstance(engine, EngineConfig) else EngineConfig(name=engine)
+    executor = _executor(config, list(steps), tasks, workers, logs)
     for mark in (logs / "completions").glob("*"):
         mark.unlink()
     executor.run()
-    # RayPipelineExecutor returns normally when tasks failed; the marks tell.
+    # The executors of clusters return normally when tasks failed; the marks tell.
     missing = [rank for rank in range(tasks) if not (logs / "completions" / f"{rank:05d}").exists()]
     if missing:
         raise FineeduError(_failure(logs, missing))
+
+
+def _executor(config: EngineConfig, steps: list[PipelineStep], tasks: int, workers: int, logs: Path) -> Any:
+    if config.name == "ray":
+        from fineedu.cluster.ray import make_ray_engine
+
+        return make_ray_engine(config, steps, tasks, workers, logs)
+    if config.name == "slurm":
+        from fineedu.cluster.slurm import make_slurm_engine
+
+        return make_slurm_engine(config, steps, tasks, workers, logs)
+    return LocalEngine(steps, tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
 
 
 def _failure(logs: Path, ranks: Sequence[int]) -> str:

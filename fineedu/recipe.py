@@ -208,6 +208,22 @@ class ReportConfig(_Strict):
     borderline: int = Field(12, ge=0, le=100, description="documents nearest to a bound")
 
 
+EngineName = Literal["local", "ray", "slurm"]
+
+
+class EngineConfig(_Strict):
+    """Where tasks run, and what each is given there; the result depends on none of it."""
+
+    name: EngineName = Field("local", description="local: this machine; ray, slurm: a cluster")
+    cpus: int = Field(1, ge=1, description="processors of a task, on a cluster")
+    memory_gb: float = Field(2.0, gt=0, description="memory of a task, GB, on a cluster")
+    gpus: int = Field(0, ge=0, description="GPUs of a task, on a cluster")
+    partition: str = Field("main", description="Slurm's partition")
+    time: str = Field("24:00:00", description="Slurm's time limit of a task")
+    qos: str | None = Field(None, description="Slurm's quality of service")
+    sbatch: dict[str, str] = Field(default_factory=dict, description="further options of sbatch, e.g. account")
+
+
 SignalEntry = str | dict[str, dict[str, Any]]
 
 
@@ -222,6 +238,13 @@ class Recipe(_Strict):
     select: SelectConfig = SelectConfig()
     write: WriteConfig = WriteConfig()
     report: ReportConfig = ReportConfig()
+    # Left out of hash and manifest: two engines give the same bytes.
+    engine: EngineConfig = Field(EngineConfig(), exclude=True, description="where tasks run; a name, or settings")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _by_name(cls, engine: Any) -> Any:
+        return {"name": engine} if isinstance(engine, str) else engine
 
     @property
     def hash(self) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 
 import fineedu
 from fineedu.columns import recipe_columns
-from fineedu.engine import EngineName, default_workers, run_tasks
+from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.extract.documents import documents_made_by
@@ -24,7 +24,7 @@ from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
 from fineedu.job import Job, Progress
 from fineedu.pool import Pool, store_pool
-from fineedu.recipe import Recipe, RecipeSource, load_recipe
+from fineedu.recipe import EngineConfig, Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
 from fineedu.select.choose import Selector
 from fineedu.select.decide import load_selection, save_selection
@@ -162,7 +162,7 @@ def run(
     overrides: Sequence[str] = (),
     tasks: int | None = None,
     workers: int | None = None,
-    engine: EngineName = "local",
+    engine: Engine | None = None,
 ) -> RunResult:
     """Run a recipe: extract, signals, select, write, report. A run that was stopped goes on where it was.
 
@@ -177,7 +177,7 @@ def run(
         overrides: ``key.key=value``.
         tasks: ranks that share the shards; default one a shard.
         workers: how many run at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``, or settings; default the recipe's.
 
     Returns:
         Counts, and where corpus, report and manifest lie.
@@ -194,7 +194,7 @@ def execute(
     *,
     tasks: int | None = None,
     workers: int | None = None,
-    engine: EngineName = "local",
+    engine: Engine | None = None,
     watch: Watch = nullcontext,
 ) -> RunResult:
     """Run a plan.
@@ -203,7 +203,7 @@ def execute(
         plan: from :func:`plan_run`.
         tasks: ranks that share the shards; default one a shard.
         workers: how many run at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``, or settings; default the recipe's.
         watch: makes a context that is open while tasks run, e.g. a progress display.
 
     Raises:
@@ -211,6 +211,7 @@ def execute(
     """
     job, started = plan.job, time.monotonic()
     workers = workers or default_workers()
+    engine = _engine(job.recipe, engine)
     timings: dict[str, float] = {}
     with job.store.lock():
         for name, made in plan.made_by.items():
@@ -233,7 +234,7 @@ def execute(
         write_json(folder / "manifest.json", manifest)
         report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
         timings["total"] = time.monotonic() - started
-        write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine})
+        write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine.name})
     counts = manifest["counts"]
     return RunResult(
         run_id=job.run_id,
@@ -249,7 +250,14 @@ def execute(
     )
 
 
-def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: EngineName) -> None:
+def _engine(recipe: Recipe, engine: Engine | None) -> EngineConfig:
+    """Return the recipe's settings, under the name that the command line gives."""
+    if isinstance(engine, EngineConfig):
+        return engine
+    return recipe.engine.model_copy(update={"name": engine}) if engine else recipe.engine
+
+
+def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: Engine) -> None:
     """Make documents, signals and decisions of every shard; what copies there are is found in between."""
     job = plan.job
     folder = job.store.run(job.run_id)

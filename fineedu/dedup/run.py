@@ -17,7 +17,7 @@ from fineedu.dedup import lines
 from fineedu.dedup.cluster import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
-from fineedu.engine import EngineName, default_workers, run_tasks
+from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
 from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
@@ -74,7 +74,7 @@ class _Work:
     made_by: Mapping[str, dict[str, Any]]
     owners: Mapping[str, str]
     workers: int
-    engine: EngineName
+    engine: Engine
     logs: Path
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
@@ -100,7 +100,7 @@ class _Work:
 
 
 def find_duplicates(
-    plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName
+    plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine
 ) -> BlastRadius:
     """Make a run's shards, their keys and the signals ``dup_*``; the store is locked by the caller.
 
@@ -155,7 +155,7 @@ def _measured(store: Store) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
 
 
 def dedup_store(
-    output: str | Path, config: DedupConfig, *, workers: int | None = None, engine: EngineName = "local"
+    output: str | Path, config: DedupConfig, *, workers: int | None = None, engine: Engine = "local"
 ) -> BlastRadius:
     """Find the duplicates of a store's documents and write them as the signals ``dup_*``. Run again, it goes on.
 
@@ -163,7 +163,7 @@ def dedup_store(
         output: folder of the store.
         config: settings.
         workers: shards signed at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``.
 
     Returns:
         What would be removed. It lies in ``dedup/report.json`` of the store too.
