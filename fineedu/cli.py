@@ -24,6 +24,7 @@ from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
 from fineedu.options import Executor, ProgressStyle
 from fineedu.select import command as selection
+from fineedu.status import command as status_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,9 +78,7 @@ def run(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
-    engine: Annotated[
-        Executor | None, typer.Option(help="Where tasks run; default the recipe's, else local.")
-    ] = None,
+    engine: Annotated[Executor | None, typer.Option(help="Where tasks run; default the recipe's, else local.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and what would run.")] = False,
     progress: Annotated[ProgressStyle, typer.Option(help="Bar, lines or JSON lines.")] = ProgressStyle.auto,
 ) -> None:
@@ -250,6 +249,7 @@ app.add_typer(ensemble.app, name="ensemble")
 app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
+app.command(epilog=status_command.EPILOG)(status_command.status)
 
 
 @app.command()

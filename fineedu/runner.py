@@ -35,6 +35,8 @@ from fineedu.signals.base import SignalFamily
 from fineedu.signals.families import made_by as signals_made_by
 from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
+from fineedu.status.meter import metered
+from fineedu.status.state import telling_state
 from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
 
 #: Tells a watcher which job runs, and gets its progress read until the block ends.
@@ -212,29 +214,9 @@ def execute(
     job, started = plan.job, time.monotonic()
     workers = workers or default_workers()
     engine = _engine(job.recipe, engine)
-    timings: dict[str, float] = {}
-    with job.store.lock():
-        for name, made in plan.made_by.items():
-            job.store.claim(name if name == "documents" else f"signals/{name}", made)
-        folder = job.store.run(job.run_id)
-        job.progress_folder.mkdir(parents=True, exist_ok=True)
-        for note in job.progress_folder.glob("*"):
-            note.unlink()
-        pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
-        with watch(job):
-            _make_shards(plan, pool, tasks or len(job.shards), workers, engine)
-        timings["shards"] = time.monotonic() - started
-        warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
-        files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
-        if files:
-            write = [WriteCorpus(job, files, plan.schema, plan.owners)]
-            run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
-        timings["write"] = time.monotonic() - started - timings["shards"]
-        manifest = _manifest(plan, files) | {"warnings": warnings}
-        write_json(folder / "manifest.json", manifest)
-        report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
-        timings["total"] = time.monotonic() - started
-        write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine.name})
+    with job.store.lock(), telling_state(job, engine.name, workers):
+        manifest, seconds = _carry_out(plan, tasks or len(job.shards), workers, engine, watch, started)
+    folder = job.store.run(job.run_id)
     counts = manifest["counts"]
     return RunResult(
         run_id=job.run_id,
@@ -242,12 +224,43 @@ def execute(
         documents=counts["documents"],
         kept=counts["kept"],
         corpus=job.store.corpus(job.run_id),
-        report=report,
+        report=folder / "report.html",
         manifest=folder / "manifest.json",
         dropped=counts["not_extracted"] | counts["reasons"],
-        warnings=tuple(warnings),
-        seconds=timings["total"],
+        warnings=tuple(manifest["warnings"]),
+        seconds=seconds,
     )
+
+
+def _carry_out(
+    plan: Plan, tasks: int, workers: int, engine: EngineConfig, watch: Watch, started: float
+) -> tuple[dict[str, Any], float]:
+    """Make everything; the store is locked by the caller. Return the manifest, and seconds since ``started``."""
+    job = plan.job
+    for name, made in plan.made_by.items():
+        job.store.claim(name if name == "documents" else f"signals/{name}", made)
+    folder = job.store.run(job.run_id)
+    job.progress_folder.mkdir(parents=True, exist_ok=True)
+    for note in job.progress_folder.glob("*"):
+        note.unlink()
+    pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
+    timings: dict[str, float] = {}
+    with watch(job):
+        _make_shards(plan, pool, tasks, workers, engine)
+    timings["shards"] = time.monotonic() - started
+    warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
+    files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
+    if files:
+        write = [WriteCorpus(job, files, plan.schema, plan.owners)]
+        run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
+    timings["write"] = time.monotonic() - started - timings["shards"]
+    with metered(job.metrics_folder, "report"):
+        manifest = _manifest(plan, files) | {"warnings": warnings}
+        write_json(folder / "manifest.json", manifest)
+        write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
+    timings["total"] = time.monotonic() - started
+    write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine.name})
+    return manifest, timings["total"]
 
 
 def _engine(recipe: Recipe, engine: Engine | None) -> EngineConfig:

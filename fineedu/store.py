@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FineeduError: the folder cannot be written, or the disk is full; nothing is left behind.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    # Random, because on a cluster two tasks of the same process number may be making the same shard: one of them on a
+    # machine that was given up for lost.
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -244,15 +247,19 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one run; leftovers of killed runs are cleared on entry.
+        """Hold the store for one run; leftovers of killed runs, and of machines that were lost, are cleared.
 
         Raises:
             FineeduError: another run holds it, or the folder cannot be made.
         """
         with hold(self.root / ".lock", f"another run is writing to {self.root}: wait for it, or take another --output"):
-            for leftover in self.root.rglob(f"{_TEMPORARY}*"):
-                leftover.unlink(missing_ok=True)
+            self._clear_leftovers()
             yield
+            self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
+        for leftover in self.root.rglob(f"{_TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
 
 
 @contextmanager

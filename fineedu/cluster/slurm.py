@@ -59,6 +59,13 @@ def array_states(job_id: str) -> dict[int, tuple[str, str]] | None:
     states = {}
     for line in done.stdout.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S+)", line))
+        if (
+            fields.get("JobState") == "PENDING"
+            and fields.get("Reason") == "BeginTime"
+            and fields.get("Restarts") != "0"
+        ):
+            # Slurm lets a task whose machine was lost wait for two minutes: another machine can have it now.
+            subprocess.run(["scontrol", "update", f"JobId={fields['JobId']}", "StartTime=now"], capture_output=True)
         for index in _indexes(fields.get("ArrayTaskId", "")):
             states[index] = (fields.get("JobState", "UNKNOWN"), fields.get("ExitCode", "0:0"))
     return states
@@ -121,7 +128,9 @@ class SlurmEngine(SlurmPipelineExecutor):  # type: ignore[misc]
         try:
             self.launch_job()
         except subprocess.CalledProcessError as error:
-            raise FineeduError(f"sbatch refused the job (exit code {error.returncode}): see its message above") from error
+            raise FineeduError(
+                f"sbatch refused the job (exit code {error.returncode}): see its message above"
+            ) from error
         finally:
             self.is_task = False
         job_id = str(self.job_id)

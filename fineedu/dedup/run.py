@@ -20,6 +20,7 @@ from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_mad
 from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.status.meter import metered
 from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
@@ -80,14 +81,16 @@ class _Work:
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
         folder = KeyFolder(self.store, self.config)
+        metrics = self.logs.parent / "metrics"
         with folder.lock():
-            sign: list[PipelineStep] = [SignShards(folder, folder.claim())]
+            sign: list[PipelineStep] = [SignShards(folder, folder.claim(), metrics)]
             if self.config.lines:
                 sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
             run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)
             if self.config.lines:
                 self._measure_lines(tasks)
-            return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
+            with metered(metrics, "dedup"):
+                return _finish(self.store, self.shards, self.config, self.made_by[FAMILY], self.owners)
 
     def _measure_lines(self, tasks: int) -> None:
         path = self.store.root / "dedup" / "lines" / "frequent.npy"
@@ -99,9 +102,7 @@ class _Work:
         run_tasks(steps, tasks, self.workers, self.engine, self.logs.with_name("lines"))
 
 
-def find_duplicates(
-    plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine
-) -> BlastRadius:
+def find_duplicates(plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine) -> BlastRadius:
     """Make a run's shards, their keys and the signals ``dup_*``; the store is locked by the caller.
 
     Args:

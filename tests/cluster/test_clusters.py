@@ -70,9 +70,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_slurm_gives_the_same_bytes(
-    slurm: Cluster, archives: Path, local: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_slurm_gives_the_same_bytes(slurm: Cluster, archives: Path, local: dict[str, bytes], tmp_path: Path) -> None:
     end(start(archives, tmp_path / "out", "slurm", slurm.environment))
     assert tree_digest(tmp_path / "out") == local
 
@@ -159,7 +157,7 @@ def test_an_engine_in_a_recipe(tmp_path: Path) -> None:
     assert load_recipe(path).recipe.engine.cpus == 2
     assert load_recipe(path).recipe.hash == with_engine.hash
     path.write_text("engine: spark\n")
-    with pytest.raises(FineeduError, match="mine.yaml:1: engine"):
+    with pytest.raises(FineeduError, match=r"mine\.yaml:1: engine"):
         load_recipe(path)
 
 
