@@ -23,6 +23,7 @@ from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
 from fineedu.options import Executor, ProgressStyle
+from fineedu.plan import command as planning
 from fineedu.select import command as selection
 from fineedu.status import command as status_command
 
@@ -249,6 +250,7 @@ app.add_typer(ensemble.app, name="ensemble")
 app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
+app.command(epilog=planning.EPILOG)(planning.plan)
 app.command(epilog=status_command.EPILOG)(status_command.status)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,21 +81,24 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_costs(metrics: Path) -> dict[str, StageCost]:
-    """Sum the lines of metrics by stage; a line that is being written at this moment is left out."""
-    found: dict[str, StageCost] = {}
+def read_rows(metrics: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of metrics; one that is being written at this moment is left out."""
     for path in sorted(metrics.glob("*.jsonl")):
         for line in path.read_bytes().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            cost = found.setdefault(row["stage"], StageCost())
-            cost.shards += row["error"] is None
-            cost.errors += row["error"] is not None
-            cost.memory_bytes = max(cost.memory_bytes, row["memory_bytes"])
-            for name in ("documents", "seconds", "cpu_seconds", "bytes_read", "bytes_written"):
-                setattr(cost, name, getattr(cost, name) + row[name])
+            with suppress(ValueError):
+                yield json.loads(line)
+
+
+def read_costs(metrics: Path) -> dict[str, StageCost]:
+    """Sum the lines of metrics by stage."""
+    found: dict[str, StageCost] = {}
+    for row in read_rows(metrics):
+        cost = found.setdefault(row["stage"], StageCost())
+        cost.shards += row["error"] is None
+        cost.errors += row["error"] is not None
+        cost.memory_bytes = max(cost.memory_bytes, row["memory_bytes"])
+        for name in ("documents", "seconds", "cpu_seconds", "bytes_read", "bytes_written"):
+            setattr(cost, name, getattr(cost, name) + row[name])
     rank = {stage: number for number, stage in enumerate(ORDER)}
     return dict(sorted(found.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
 

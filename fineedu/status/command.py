@@ -80,12 +80,12 @@ def _table(found: Any) -> Any:
     told, progress = found.told, found.progress
     head = Table.grid(padding=(0, 2))
     head.add_row("run", f"[bold]{escape(found.run)}[/]")
-    silent = f", last sign of life {_time(found.silent)} ago" if found.state in ("running", "silent") else ""
+    silent = f", last sign of life {span(found.silent)} ago" if found.state in ("running", "silent") else ""
     head.add_row("state", f"[{color}]{found.state}[/]{silent}")
     if told.get("error"):
         head.add_row("error", escape(told["error"]))
     head.add_row("where", escape(f"{told['engine']}, {told['workers']} workers, started by {told['host']}"))
-    head.add_row("since", f"{told['started']}, {_time(told['seconds'])}{_left(found)}")
+    head.add_row("since", f"{told['started']}, {span(told['seconds'])}{_left(found)}")
     head.add_row("done", ProgressBar(total=1, completed=min(progress.done, 1), width=40))
     head.add_row("", f"{progress.done:.1%}, {progress.pages:,} pages, {progress.kept:,} kept")
     top = ", ".join(f"{reason} {count:,}" for reason, count in progress.dropped.most_common(5))
@@ -95,8 +95,8 @@ def _table(found: Any) -> Any:
         table.add_column(name, justify="right")
     for stage, cost in found.stages.items():
         errors = f"[bold red]{cost.errors}[/]" if cost.errors else "0"
-        times = (_time(cost.cpu_seconds), _time(cost.seconds))
-        sizes = (_size(cost.bytes_read), _size(cost.bytes_written), _size(cost.memory_bytes))
+        times = (span(cost.cpu_seconds), span(cost.seconds))
+        sizes = (size(cost.bytes_read), size(cost.bytes_written), size(cost.memory_bytes))
         documents = f"{cost.documents:,}" if cost.documents else "–"
         table.add_row(stage, f"{cost.shards:,}", documents, *times, *sizes, errors)
     return Group(head, "", table)
@@ -106,16 +106,18 @@ def _left(found: Any) -> str:
     done, seconds = found.progress.done, found.told["seconds"]
     if found.state != "running" or not 0.01 < done < 1:
         return ""
-    return f", about {_time(seconds * (1 - done) / done)} left"
+    return f", about {span(seconds * (1 - done) / done)} left"
 
 
-def _time(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Return a time as a reader takes it in."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def _size(number: float) -> str:
+def size(number: float) -> str:
+    """Return bytes in the unit that fits; a dash for none."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}" if number else "–"
