@@ -38,7 +38,7 @@ err = Console(stderr=True)
 
 DEFAULT_OUTPUT = Path("fineedu-output")
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.", show_default=True)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder or URL (s3://…) of the store.", show_default=True)]
 RunName = Annotated[str | None, typer.Option("--run", help="Run id, or its beginning; default: the latest.")]
 
 
@@ -140,6 +140,8 @@ def _print_result(result: Any) -> None:
     table.add_row("dropped", escape(", ".join(f"{reason} {count:,}" for reason, count in top)) or "none")
     table.add_row("corpus", escape(str(result.corpus)) if result.kept else "empty: no document fulfils every rule")
     table.add_row("report", escape(str(result.report)))
+    if result.kept_at:
+        table.add_row("kept at", escape(result.kept_at))
     out.print(table, highlight=False, soft_wrap=True)
     for warning in result.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)

@@ -37,7 +37,7 @@ from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
 from fineedu.status.meter import metered
 from fineedu.status.state import telling_state
-from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
+from fineedu.store import Shard, fingerprint, open_store, read_facts, write_json
 
 #: Tells a watcher which job runs, and gets its progress read until the block ends.
 Watch = Callable[[Job], AbstractContextManager[Any]]
@@ -70,6 +70,8 @@ class RunResult:
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
     seconds: float
+    #: URL that the store is kept at, where it is not a folder alone
+    kept_at: str | None = None
 
 
 def _families(source: RecipeSource) -> tuple[SignalFamily, ...]:
@@ -120,7 +122,7 @@ def plan_run(
     Args:
         recipe: name, path, or a :class:`Recipe`.
         inputs: paths, folders, globs or URLs of archives.
-        output: folder of the store.
+        output: folder or URL (``s3://bucket/store``) of the store.
         dump: Common Crawl dump to take where no inputs are given, else the name to file the inputs under.
         limit_files: take only so many archives.
         overrides: ``key.key=value``.
@@ -150,7 +152,7 @@ def plan_run(
     marks = {name: fingerprint(made) for name, made in made_by.items()}
     sources = {str(shard): place.as_json() for shard, place in shards.items()}
     run_id = f"{source.recipe.name}-{fingerprint([source.recipe.hash, sources, marks])[:8]}"
-    job = Job(Store(Path(output)), run_id, source.recipe, shards, marks)
+    job = Job(open_store(output), run_id, source.recipe, shards, marks)
     return Plan(job, families, schema, owners, made_by)
 
 
@@ -229,6 +231,7 @@ def execute(
         dropped=counts["not_extracted"] | counts["reasons"],
         warnings=tuple(manifest["warnings"]),
         seconds=seconds,
+        kept_at=job.store.url,
     )
 
 

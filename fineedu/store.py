@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from fineedu.errors import FineeduError
+from fineedu.remote import as_url, mirror_of, register, work_folder
 
 #: Rows of a row group, and of a batch in memory: about 3 MB of text, which bounds memory whatever the shard's size.
 BATCH_ROWS = 1024
@@ -76,6 +77,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+            mirror = mirror_of(path)
+            if mirror is not None:
+                mirror.put(temporary, path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -189,9 +193,18 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pl.Da
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One output folder."""
+    """One output folder, kept at ``url`` as well where there is one."""
 
     root: Path
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        """Tell this process where the files are kept."""
+        if self.url is not None:
+            register(self.root, self.url)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.root, self.url)  # so that a worker is told too
 
     def documents(self, shard: Shard) -> Path:
         """Return the path of a documents shard."""
@@ -254,12 +267,28 @@ class Store:
         """
         with hold(self.root / ".lock", f"another run is writing to {self.root}: wait for it, or take another --output"):
             self._clear_leftovers()
-            yield
+            with self._kept():
+                yield
             self._clear_leftovers()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        mirror = mirror_of(self.root / "documents") if self.url else None
+        if mirror is None:
+            yield
+            return
+        with mirror.lock():
+            mirror.pull()
+            yield
 
     def _clear_leftovers(self) -> None:
         for leftover in self.root.rglob(f"{_TEMPORARY}*"):
             leftover.unlink(missing_ok=True)
+
+
+def open_store(output: str | Path) -> Store:
+    """Return the store of a folder, or of a URL such as ``s3://bucket/store``, which has a work folder here."""
+    return Store(work_folder(output), as_url(output))
 
 
 @contextmanager
@@ -290,7 +319,9 @@ def is_made(path: Path, mark: str) -> bool:
         FineeduError: it is there, but damaged or of another making.
     """
     if not path.exists():
-        return False
+        mirror = mirror_of(path)
+        if mirror is None or not mirror.fetch(path):
+            return False
     found = read_facts(path).get("fingerprint")
     if found != mark:
         raise FineeduError(

@@ -20,8 +20,9 @@ from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_mad
 from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.remote import open_output
 from fineedu.status.meter import metered
-from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
+from fineedu.store import Shard, Store, atomic_open, fingerprint, open_store, read_json, write_json
 
 if TYPE_CHECKING:
     from fineedu.runner import Plan
@@ -172,7 +173,8 @@ def dedup_store(
     Raises:
         FineeduError: no store there, or one in use; a mistake in the settings; a host would lose too much.
     """
-    store = Store(Path(output))
+    store = open_store(output)
+    open_output(output)
     paths = sorted(store.root.glob("documents/dump=*/*.parquet"))
     if not paths:
         raise FineeduError(f"no documents in {store.root}: make some with `fineedu run RECIPE --output {store.root}`")

@@ -103,7 +103,7 @@ class Estimate:
 
 def _rate(full: StageCost, warm: StageCost, field: str, more: int) -> float:
     """Return units a byte of input: what the larger run took more, by how much larger it was."""
-    return max(getattr(full, field) - getattr(warm, field), 0.0) / more
+    return max(float(getattr(full, field)) - float(getattr(warm, field)), 0.0) / more
 
 
 def estimate(whole: Whole, sampled: Sampled, workers: int) -> Estimate:
@@ -164,7 +164,7 @@ def estimate(whole: Whole, sampled: Sampled, workers: int) -> Estimate:
 def _written(full: StageCost, warm: StageCost, files: int, size: int, warm_size: int) -> float:
     """Return bytes written a byte of input, without what a file costs whatever it holds.
 
-    Slices give small files, of which a third can be schema and footer. Two runs give two equations for the two unknowns.
+    Slices give small files, of which a third can be schema and footer. Two runs give two equations for two unknowns.
     """
     plain = full.bytes_written / size
     own = (full.bytes_written - files * warm.bytes_written) / max(size - files * warm_size, 1)
