@@ -35,7 +35,7 @@ def _log_to_file(logging_dir: Any, rank: int, local_rank: int = 0, node_rank: in
     """Stand in for datatrove's task logger: its file, without its second copy on the console."""
     logger.remove()
     logfile = logging_dir.open(f"logs/task_{rank:05d}.log", "w")
-    logger.add(logfile, level="DEBUG")
+    logger.add(logfile, level="DEBUG", diagnose=False)  # values of variables may be keys, or pages
     return logfile
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fineedu.download import public_url
 from fineedu.recipe import Recipe
 from fineedu.store import Shard, Store
 
@@ -23,8 +24,8 @@ class Source:
     end: int | None = None
 
     def as_json(self) -> dict[str, str | int | None]:
-        """Return the fields, for manifests and fingerprints."""
-        return {"url": self.url, "size": self.size, "start": self.start, "end": self.end}
+        """Return the fields, for manifests and fingerprints; without keys and signatures that the URL may hold."""
+        return {"url": public_url(self.url), "size": self.size, "start": self.start, "end": self.end}
 
     @property
     def length(self) -> int:

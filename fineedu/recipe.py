@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fineedu.assets import asset_dir
+from fineedu.download import download_recipe, is_url
 from fineedu.errors import FineeduError
 from fineedu.store import fingerprint
 
@@ -258,6 +259,8 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def _find(recipe: str | Path) -> Path:
+    if is_url(str(recipe)):
+        return download_recipe(str(recipe))
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
@@ -355,7 +358,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(raw, dict):
         raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
-    raw.setdefault("name", path.stem)
+    raw.setdefault("name", path.stem[:60])
     for setting in overrides or []:
         _override(raw, setting)
     try:

@@ -101,42 +101,62 @@ class Estimate:
         }
 
 
-def _rate(full: StageCost, warm: StageCost, field: str, more: int) -> float:
-    """Return units a byte of input: what the larger run took more, by how much larger it was."""
-    return max(float(getattr(full, field)) - float(getattr(warm, field)), 0.0) / more
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A cost as a straight line: so much a byte of the archives, and so much a shard."""
+
+    byte: float
+    shard: float
+
+    def at(self, size: float, shards: float) -> float:
+        """Return the cost of so many bytes in so many shards."""
+        return self.byte * size + self.shard * shards
+
+
+def fit_line(short: float, full: float, short_size: int, size: int, shards: int) -> Line:
+    """Fit the line through two runs over as many shards, of which the second read more of each.
+
+    Neither part may be negative, as it can come out by noise.
+    """
+    byte = min(max((full - short) / max(size - short_size, 1), 0.0), full / size)
+    return Line(byte, max((full - byte * size) / shards, 0.0))
 
 
 def estimate(whole: Whole, sampled: Sampled, workers: int) -> Estimate:
     """Extrapolate.
 
-    The stages that go shard by shard cost in proportion to the bytes of the archives; the ones that run once
-    (clustering, report) what the small run took and in proportion beyond it.
-
     Args:
         whole: what the run will read.
         sampled: what the sample took.
         workers: processes that will each pay for start-up.
+
+    Raises:
+        FineeduError: the sample is too small.
     """
-    size = sum(length for length, _ in sampled.slices)
-    more = size - sampled.warm_bytes
-    if more <= 0:
-        raise FineeduError("the sample is too small: take a larger --sample-mb or more --slices")
+    size, slices = sum(length for length, _ in sampled.slices), len(sampled.slices)
+    if size <= sampled.short_bytes:
+        raise FineeduError("the sample is too small: take a larger --sample-mb")
     stages: dict[str, StageEstimate] = {}
     task_seconds = 0.0
     for name, full in sampled.full.items():
-        warm = sampled.warm.get(name, StageCost())
-        beyond = whole.bytes - sampled.warm_bytes
-        if name in BY_SHARD:
-            cpu = full.cpu_seconds / size * whole.bytes
-            task_seconds += full.seconds / size * whole.bytes
-        else:
-            cpu = warm.cpu_seconds + _rate(full, warm, "cpu_seconds", more) * beyond
-        read = full.bytes_read / size * whole.bytes
-        written = _written(full, warm, len(sampled.slices), size, sampled.warm_bytes) * whole.bytes
-        stages[name] = StageEstimate(cpu / 3600, read, written, name not in BY_SHARD)
+        short = sampled.short.get(name, StageCost())
+        # A stage that runs once has its constant once, over however many shards.
+        shards, fitted = (whole.shards, slices) if name in BY_SHARD else (1.0, 1)
+
+        def at(
+            field: str, short: StageCost = short, full: StageCost = full, shards: float = shards, fitted: int = fitted
+        ) -> float:
+            line = fit_line(getattr(short, field), getattr(full, field), sampled.short_bytes, size, fitted)
+            return line.at(whole.bytes, shards)
+
+        task_seconds += at("seconds") if name in BY_SHARD else 0.0
+        stages[name] = StageEstimate(
+            at("cpu_seconds") / 3600, at("bytes_read"), at("bytes_written"), name not in BY_SHARD
+        )
     start = sum(
-        max(cost.cpu_seconds - sampled.warm.get(name, StageCost()).cpu_seconds, 0.0)
+        max(cost.cpu_seconds - sampled.short[name].cpu_seconds / (slices if name in BY_SHARD else 1), 0.0)
         for name, cost in sampled.cold.items()
+        if name in BY_SHARD and name in sampled.short
     )
     hours = sum(stage.core_hours for stage in stages.values()) + start * workers / 3600
     error = _ratio_error(sampled.slices) * whole.bytes / 3600
@@ -155,20 +175,10 @@ def estimate(whole: Whole, sampled: Sampled, workers: int) -> Estimate:
         start / 3600,
         max(cost.memory_bytes for cost in sampled.full.values()),
         max(stages, key=lambda name: stages[name].core_hours),
-        len(sampled.slices),
+        slices,
         size,
-        sum(cost.cpu_seconds for run in (sampled.cold, sampled.warm, sampled.full) for cost in run.values()),
+        sum(cost.cpu_seconds for run in (sampled.cold, sampled.short, sampled.full) for cost in run.values()),
     )
-
-
-def _written(full: StageCost, warm: StageCost, files: int, size: int, warm_size: int) -> float:
-    """Return bytes written a byte of input, without what a file costs whatever it holds.
-
-    Slices give small files, of which a third can be schema and footer. Two runs give two equations for two unknowns.
-    """
-    plain = full.bytes_written / size
-    own = (full.bytes_written - files * warm.bytes_written) / max(size - files * warm_size, 1)
-    return own if plain / 3 < own < plain else plain
 
 
 def _ratio_error(slices: Sequence[tuple[int, float]]) -> float:

@@ -41,9 +41,8 @@ class Measure:
 
 def cpu_seconds() -> float:
     """Return the CPU time of this process and its children, those that still live included."""
-    own = os.times()
-    ended = own.children_user + own.children_system
-    return own.user + own.system + ended + sum(ticks for ticks, _ in _children()) / _TICKS
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + sum(ticks for ticks, _ in _children()) / _TICKS
 
 
 def memory_bytes() -> int:

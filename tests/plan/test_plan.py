@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fineedu.errors import FineeduError
-from fineedu.plan.estimate import Prices, estimate, load_prices
+from fineedu.plan.estimate import Line, Prices, estimate, fit_line, load_prices
 from fineedu.plan.sample import choose_slices, find_whole, run_sample
 from fineedu.status.collect import find_run_folder, read_costs
 from tests.archives import numbered_pages, write_warc
@@ -58,6 +58,14 @@ def test_slices_are_spread_and_inside_their_archives(archives: Path) -> None:
     assert len({(s.url, s.start) for s in slices}) == len(slices) == 10
     assert all(0 <= s.start < (s.end or s.size or 0) <= (s.size or 0) for s in slices)
     assert len({s.url for s in slices}) == 4
+
+
+def test_lines_are_fitted_without_negative_parts() -> None:
+    line = fit_line(10 * 2 + 100 * 0.5, 10 * 2 + 800 * 0.5, 100, 800, 10)
+    assert (line.byte, line.shard) == (0.5, 2.0)
+    assert line.at(8000, 3) == 4006
+    assert fit_line(5, 4, 100, 800, 10) == Line(0, 0.4)
+    assert fit_line(0, 4, 100, 800, 10) == Line(4 / 800, 0)
 
 
 def test_prices(tmp_path: Path) -> None:
