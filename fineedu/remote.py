@@ -65,15 +65,20 @@ class Mirror:
     def _key(self, path: Path) -> str:
         return f"{self._place[1]}/{path.relative_to(self.root).as_posix()}"
 
-    def _again(self, what: str, request: Callable[[], Result]) -> Result:
-        """Make a request until it is answered; the pauses grow, for servers that ask to slow down."""
+    def _again(self, what: str, request: Callable[[], Result], reading: bool = True) -> Result:
+        """Make a request until it is answered; the pauses grow, for servers that ask to slow down.
+
+        Raises:
+            FileNotFoundError: what is to be read is not there.
+            FineeduError: no answer, or one that asking again does not change.
+        """
         for attempt in range(ATTEMPTS):
             try:
                 return request()
-            except FileNotFoundError:
-                raise
             except Exception as error:  # every file system of fsspec raises its own kind
-                if attempt == ATTEMPTS - 1 or isinstance(error, PermissionError):
+                if isinstance(error, FileNotFoundError) and reading:
+                    raise
+                if attempt == ATTEMPTS - 1 or isinstance(error, (FileNotFoundError, PermissionError)):
                     raise FineeduError(
                         f"cannot {what}: {type(error).__name__}: {error}. "
                         "Mend that and run the same command again: it resumes."
@@ -85,7 +90,7 @@ class Mirror:
         """Keep a file: ``source`` as it is now, under the name of ``path``."""
         fs, _ = self._place
         key = self._key(path)
-        self._again(f"write {self.url} ({key})", lambda: fs.put_file(str(source), key))
+        self._again(f"write {self.url} ({key})", lambda: fs.put_file(str(source), key), reading=False)
 
     def fetch(self, path: Path) -> bool:
         """Bring a file to the work folder; tell whether there is one.
@@ -157,7 +162,7 @@ class Mirror:
 
         def beat() -> None:
             text = json.dumps({"holder": me, "updated": datetime.now(UTC).isoformat()}).encode()
-            self._again(f"write {key}", lambda: fs.pipe_file(key, text))
+            self._again(f"write {key}", lambda: fs.pipe_file(key, text), reading=False)
 
         beat()
         if self._read_lock(key).get("holder") != me:  # two came at the same moment: the last one to write has it
