@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -35,6 +36,18 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+
+#: Errors of the machine, not of the program: no room, no handles, no memory, no right to write.
+_MACHINE = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.ENOMEM,
+    errno.EACCES,
+)
 
 DEFAULT_OUTPUT = Path("fineedu-output")
 
@@ -288,6 +301,13 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        told = f"{error.strerror}{where}. Mend that and run the same command again: it resumes."
+        err.print(f"[bold red]error:[/] {escape(told)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

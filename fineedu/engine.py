@@ -9,9 +9,12 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
+from select import select
+from threading import Thread
 from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor, base
@@ -46,10 +49,22 @@ def silence_console() -> None:
     logger.remove()
 
 
-def _start_worker() -> None:
-    """Set a worker process up: it ends with its parent, and leaves Ctrl-C to it."""
+def _start_worker(run: int) -> None:
+    """Set a worker process up: it ends with the run's process, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    if hasattr(os, "pidfd_open"):
+        Thread(target=_end_with, args=(run,), daemon=True).start()
+
+
+def _end_with(process: int) -> None:
+    """Wait for the end of a process, then end this one.
+
+    A worker's parent is the fork server, which outlives a killed run for as long as one of its workers does.
+    """
+    with suppress(ProcessLookupError):
+        select([os.pidfd_open(process)], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_with_parent() -> None:
@@ -83,7 +98,9 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
             return
         # Each worker's share of the processors: 16 workers with 16 Polars threads each are slower than with one.
         os.environ["POLARS_MAX_THREADS"] = str(max(default_workers() // self.workers, 1))
-        pool = ProcessPoolExecutor(self.workers, get_context("forkserver"), initializer=_start_worker)
+        pool = ProcessPoolExecutor(
+            self.workers, get_context("forkserver"), initializer=_start_worker, initargs=(os.getpid(),)
+        )
         try:
             for future in as_completed([pool.submit(self._run_for_rank, rank) for rank in range(self.tasks)]):
                 future.result()

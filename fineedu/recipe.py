@@ -356,6 +356,8 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError as error:
+        raise FineeduError(f"{path}: not valid YAML: it is nested too deep") from error
     if not isinstance(raw, dict):
         raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
     raw.setdefault("name", path.stem[:60])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -131,6 +132,36 @@ def read_model(path: Path, kind: type[Model], missing: str, wrong: str) -> Model
         raise FineeduError(f"{wrong}: {error.errors()[0]['msg']}") from error
 
 
+class _Sink(io.BufferedIOBase):
+    """What a parquet writer writes to. Once it has failed or is closed, it takes the rest and drops it.
+
+    A writer that is given up writes its footer when it is collected, and would print the same error once more.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._failed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return 0 if self._failed or self._stream.closed else self._stream.tell()
+
+    def flush(self) -> None:
+        if not (self._failed or self._stream.closed):
+            self._stream.flush()
+
+    def write(self, data: Any) -> int:
+        if not (self._failed or self._stream.closed):
+            try:
+                self._stream.write(data)
+            except OSError:
+                self._failed = True
+                raise
+        return len(data)
+
+
 class TableWriter:
     """Writes batches as the row groups of one parquet file, which appears whole at the end.
 
@@ -142,7 +173,8 @@ class TableWriter:
     def __init__(self, stream: IO[bytes], schema: Mapping[str, pl.DataType]) -> None:
         self._empty = pl.DataFrame(schema=dict(schema))
         # Zstandard 3 is 2.6 times smaller than snappy here at the same speed of the whole run.
-        self._writer = pq.ParquetWriter(stream, self._empty.to_arrow().schema, compression="zstd", compression_level=3)
+        schema_there = self._empty.to_arrow().schema
+        self._writer = pq.ParquetWriter(_Sink(stream), schema_there, compression="zstd", compression_level=3)
         self.rows = 0
 
     def write(self, batch: pl.DataFrame) -> None:

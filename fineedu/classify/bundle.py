@@ -241,9 +241,15 @@ def load_bundle(folder: Path, backend: str | None = None) -> Model:
 def _load_bundle(folder: Path, backend: str | None, changed: int) -> Model:
     bundle = _read_bundle(folder, changed)
     kind = family_class(bundle.family)
-    model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
-    least = OTHER_BACKEND_TOLERANCE if backend else 0.0
-    check_golden(model, folder, max(least, GOLDEN_TOLERANCE.get(bundle.family, DEFAULT_TOLERANCE)))
+    try:
+        model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
+        least = OTHER_BACKEND_TOLERANCE if backend else 0.0
+        check_golden(model, folder, max(least, GOLDEN_TOLERANCE.get(bundle.family, DEFAULT_TOLERANCE)))
+    except (FineeduError, MemoryError):
+        raise
+    except Exception as error:  # weights are read by five libraries, each of which raises its own kinds
+        lines = str(error).strip().splitlines() or [""]
+        raise FineeduError(f"model bundle {folder} cannot be loaded: {type(error).__name__}: {lines[0]}") from error
     return model
 
 
