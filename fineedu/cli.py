@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,7 +25,9 @@ from fineedu.ensemble import command as ensemble
 from fineedu.errors import FineeduError
 from fineedu.evaluate import command as evaluation
 from fineedu.options import Executor, ProgressStyle
+from fineedu.plan import command as planning
 from fineedu.select import command as selection
+from fineedu.status import command as status_command
 from fineedu.synthetic import command as synthetic
 
 app = typer.Typer(
@@ -36,9 +39,21 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
+#: Errors of the machine, not of the program: no room, no handles, no memory, no right to write.
+_MACHINE = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.ENOMEM,
+    errno.EACCES,
+)
+
 DEFAULT_OUTPUT = Path("fineedu-output")
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the store.", show_default=True)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder or URL (s3://…) of the store.", show_default=True)]
 RunName = Annotated[str | None, typer.Option("--run", help="Run id, or its beginning; default: the latest.")]
 
 
@@ -79,7 +94,7 @@ def run(
     ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Ranks that share the work; default one a shard.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Tasks at a time; default one a processor.")] = None,
-    engine: Annotated[Executor, typer.Option(help="Where tasks run.")] = Executor.local,
+    engine: Annotated[Executor | None, typer.Option(help="Where tasks run; default the recipe's, else local.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and what would run.")] = False,
     progress: Annotated[ProgressStyle, typer.Option(help="Bar, lines or JSON lines.")] = ProgressStyle.auto,
 ) -> None:
@@ -103,7 +118,7 @@ def run(
         return show_progress(job, progress.value, err)
 
     try:
-        result = execute(plan, tasks=tasks, workers=workers, engine=engine.value, watch=watch)
+        result = execute(plan, tasks=tasks, workers=workers, engine=engine.value if engine else None, watch=watch)
     except KeyboardInterrupt:
         err.print("stopped; run the same command again to go on from here", highlight=False)
         raise typer.Exit(130) from None
@@ -140,6 +155,8 @@ def _print_result(result: Any) -> None:
     table.add_row("dropped", escape(", ".join(f"{reason} {count:,}" for reason, count in top)) or "none")
     table.add_row("corpus", escape(str(result.corpus)) if result.kept else "empty: no document fulfils every rule")
     table.add_row("report", escape(str(result.report)))
+    if result.kept_at:
+        table.add_row("kept at", escape(result.kept_at))
     out.print(table, highlight=False, soft_wrap=True)
     for warning in result.warnings:
         err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
@@ -252,6 +269,8 @@ app.command(epilog=selection.MIX_EPILOG)(selection.mix)
 app.command(epilog=training.EPILOG)(training.train)
 app.command(epilog=evaluation.EPILOG)(evaluation.evaluate)
 app.command(epilog=ablation.EPILOG)(ablation.ablate)
+app.command(epilog=planning.EPILOG)(planning.plan)
+app.command(epilog=status_command.EPILOG)(status_command.status)
 
 
 @app.command()
@@ -286,6 +305,13 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        told = f"{error.strerror}{where}. Mend that and run the same command again: it resumes."
+        err.print(f"[bold red]error:[/] {escape(told)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

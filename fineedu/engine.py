@@ -1,4 +1,4 @@
-"""Running steps over tasks, on this machine or on a Ray cluster, through datatrove's executors."""
+"""Running steps over tasks, on this machine, a Ray cluster or a Slurm one, through datatrove's executors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from copy import deepcopy
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from select import select
+from threading import Thread
+from typing import Any
 
 from datatrove.executor import LocalPipelineExecutor, base
 from datatrove.pipeline.base import PipelineStep
@@ -21,8 +24,10 @@ from datatrove.utils import logging as datatrove_logging
 from loguru import logger
 
 from fineedu.errors import FineeduError
+from fineedu.recipe import EngineConfig, EngineName
 
-EngineName = Literal["local", "ray"]
+#: An engine by its name alone, or with its settings.
+Engine = EngineName | EngineConfig
 
 
 def default_workers() -> int:
@@ -34,7 +39,7 @@ def _log_to_file(logging_dir: Any, rank: int, local_rank: int = 0, node_rank: in
     """Stand in for datatrove's task logger: its file, without its second copy on the console."""
     logger.remove()
     logfile = logging_dir.open(f"logs/task_{rank:05d}.log", "w")
-    logger.add(logfile, level="DEBUG")
+    logger.add(logfile, level="DEBUG", diagnose=False)  # values of variables may be keys, or pages
     return logfile
 
 
@@ -45,12 +50,28 @@ def silence_console() -> None:
     logger.remove()
 
 
-def _start_worker() -> None:
-    """Set a worker process up: it ends with its parent, and leaves Ctrl-C to it."""
+def _start_worker(run: int) -> None:
+    """Set a worker process up: it ends with the run's process, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A killed run must not leave workers writing behind the next one. 1 is PR_SET_PDEATHSIG (Linux).
+    end_with_parent()
+    if hasattr(os, "pidfd_open"):
+        Thread(target=_end_with, args=(run,), daemon=True).start()
+
+
+def _end_with(process: int) -> None:
+    """Wait for the end of a process, then end this one.
+
+    A worker's parent is the fork server, which outlives a killed run for as long as one of its workers does.
+    """
+    with suppress(ProcessLookupError):
+        select([os.pidfd_open(process)], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends: nothing may write behind the next run."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
 
 
 class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
@@ -78,7 +99,9 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
             return
         # Each worker's share of the processors: 16 workers with 16 Polars threads each are slower than with one.
         os.environ["POLARS_MAX_THREADS"] = str(max(default_workers() // self.workers, 1))
-        pool = ProcessPoolExecutor(self.workers, get_context("forkserver"), initializer=_start_worker)
+        pool = ProcessPoolExecutor(
+            self.workers, get_context("forkserver"), initializer=_start_worker, initargs=(os.getpid(),)
+        )
         try:
             for future in as_completed([pool.submit(self._run_for_rank, rank) for rank in range(self.tasks)]):
                 future.result()
@@ -95,28 +118,11 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
             pool.shutdown(cancel_futures=True)
 
 
-def _ray_executor(steps: list[PipelineStep], tasks: int, workers: int, logs: str) -> Any:
-    try:
-        import ray
-        from datatrove.executor.ray import RayPipelineExecutor
-    except ImportError as error:
-        raise FineeduError("--engine ray needs Ray: pip install 'fineedu[ray]'") from error
-    if not ray.is_initialized():
-        # RAY_ADDRESS, or a cluster on this machine; a new local one where there is neither.
-        try:
-            ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-        except ConnectionError:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return RayPipelineExecutor(
-        steps, tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False, mem_per_cpu_gb=1
-    )
-
-
 #: errors of a disk that is full, over quota or read-only
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName, logs: Path) -> None:
+def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine, logs: Path) -> None:
     """Run steps for every rank and come back when all have ended well.
 
     What is already made is skipped by the steps themselves, shard by shard, and not by datatrove's per-rank marks:
@@ -126,19 +132,17 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
         steps: datatrove steps; the first makes its own input.
         tasks: how many ranks share the work.
         workers: how many run at a time.
-        engine: where.
-        logs: folder for a log file a task.
+        engine: where; a name, or settings.
+        logs: folder for a log file a task, seen by every machine that runs tasks.
 
     Raises:
-        FineeduError: a task failed, or the engine's package is missing.
+        FineeduError: a task failed, or what the engine needs is missing.
     """
     silence_console()
     tasks = max(tasks, 1)
     workers = max(min(workers, tasks), 1)
-    if engine == "ray":
-        executor = _ray_executor(list(steps), tasks, workers, str(logs))
-    else:
-        executor = LocalEngine(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
+    config = engine if isinstance(engine, EngineConfig) else EngineConfig(name=engine)
+    executor = _executor(config, list(steps), tasks, workers, logs)
     for mark in (logs / "completions").glob("*"):
         mark.unlink()
     try:
@@ -150,10 +154,22 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
         raise FineeduError(
             f"cannot write to {logs}: {error.strerror}. Mend that and run the same command again: it resumes."
         ) from error
-    # RayPipelineExecutor returns normally when tasks failed; the marks tell.
+    # The executors of clusters return normally when tasks failed; the marks tell.
     missing = [rank for rank in range(tasks) if not (logs / "completions" / f"{rank:05d}").exists()]
     if missing:
         raise FineeduError(_failure(logs, missing))
+
+
+def _executor(config: EngineConfig, steps: list[PipelineStep], tasks: int, workers: int, logs: Path) -> Any:
+    if config.name == "ray":
+        from fineedu.cluster.ray import make_ray_engine
+
+        return make_ray_engine(config, steps, tasks, workers, logs)
+    if config.name == "slurm":
+        from fineedu.cluster.slurm import make_slurm_engine
+
+        return make_slurm_engine(config, steps, tasks, workers, logs)
+    return LocalEngine(steps, tasks=tasks, workers=workers, logging_dir=str(logs), skip_completed=False)
 
 
 def _failure(logs: Path, ranks: Sequence[int]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fineedu.download import public_url
 from fineedu.recipe import Recipe
 from fineedu.store import Shard, Store
 
@@ -23,8 +24,8 @@ class Source:
     end: int | None = None
 
     def as_json(self) -> dict[str, str | int | None]:
-        """Return the fields, for manifests and fingerprints."""
-        return {"url": self.url, "size": self.size, "start": self.start, "end": self.end}
+        """Return the fields, for manifests and fingerprints; without keys and signatures that the URL may hold."""
+        return {"url": public_url(self.url), "size": self.size, "start": self.start, "end": self.end}
 
     @property
     def length(self) -> int:
@@ -75,6 +76,11 @@ class Job:
         """Folder of the progress notes: one small file a shard, which any machine that sees the folder can read."""
         return self.store.run(self.run_id) / "progress"
 
+    @property
+    def metrics_folder(self) -> Path:
+        """Folder of the metrics; see :mod:`fineedu.status.meter`."""
+        return self.store.run(self.run_id) / "logs" / "metrics"
+
     def note(self, shard: Shard, done: float, pages: int, kept: int, dropped: Mapping[str, int]) -> None:
         """Leave word of how far a shard is.
 
@@ -86,7 +92,7 @@ class Job:
             dropped: drop reasons so far.
         """
         path = self.progress_folder / f"{shard.dump}-{shard.index:05d}.json"
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_suffix(f".{secrets.token_hex(6)}")
         temporary.write_text(json.dumps({"done": done, "pages": pages, "kept": kept, "dropped": dict(dropped)}))
         temporary.replace(path)
 
@@ -104,9 +110,19 @@ class Progress:
 
 def read_progress(job: Job) -> Progress:
     """Sum the notes of all shards; shards are weighed by their bytes."""
-    pages, kept, dropped, done = 0, 0, Counter[str](), 0.0
     weights = {f"{shard.dump}-{shard.index:05d}": max(source.length, 1) for shard, source in job.shards.items()}
-    for path in job.progress_folder.glob("*.json"):
+    return sum_notes(job.progress_folder, weights)
+
+
+def sum_notes(folder: Path, weights: Mapping[str, int]) -> Progress:
+    """Sum the notes in a folder.
+
+    Args:
+        folder: where :meth:`Job.note` leaves them.
+        weights: ``DUMP-NUMBER`` of every shard to its bytes.
+    """
+    pages, kept, dropped, done = 0, 0, Counter[str](), 0.0
+    for path in folder.glob("*.json"):
         try:
             note = json.loads(path.read_bytes())
         except (OSError, ValueError):

@@ -10,6 +10,7 @@ class Executor(StrEnum):
 
     local = "local"
     ray = "ray"
+    slurm = "slurm"
 
 
 class ProgressStyle(StrEnum):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fineedu.errors import FineeduError
+from fineedu.remote import as_url, open_output
 from fineedu.store import Shard, Store
 
 #: Rows read together: 2 MB a column of numbers; a store's own row groups of 1,024 cost ten times the overhead.
@@ -104,7 +105,7 @@ def open_pool(source: str | Path) -> Pool:
     Raises:
         FineeduError: nothing there, or signals that are not complete.
     """
-    root = Path(source)
+    root = open_output(source) if as_url(source) else Path(source)
     if (root / "documents").is_dir():
         return _open_store(root)
     if root.is_dir():

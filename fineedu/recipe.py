@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fineedu.assets import asset_dir
+from fineedu.download import download_recipe, is_url
 from fineedu.errors import FineeduError
 from fineedu.store import fingerprint
 
@@ -244,6 +245,22 @@ class ReportConfig(_Strict):
     borderline: int = Field(12, ge=0, le=100, description="documents nearest to a bound")
 
 
+EngineName = Literal["local", "ray", "slurm"]
+
+
+class EngineConfig(_Strict):
+    """Where tasks run, and what each is given there; the result depends on none of it."""
+
+    name: EngineName = Field("local", description="local: this machine; ray, slurm: a cluster")
+    cpus: int = Field(1, ge=1, description="processors of a task, on a cluster")
+    memory_gb: float = Field(2.0, gt=0, description="memory of a task, GB, on a cluster")
+    gpus: int = Field(0, ge=0, description="GPUs of a task, on a cluster")
+    partition: str = Field("main", description="Slurm's partition")
+    time: str = Field("24:00:00", description="Slurm's time limit of a task")
+    qos: str | None = Field(None, description="Slurm's quality of service")
+    sbatch: dict[str, str] = Field(default_factory=dict, description="further options of sbatch, e.g. account")
+
+
 SignalEntry = str | dict[str, dict[str, Any]]
 
 
@@ -258,6 +275,13 @@ class Recipe(_Strict):
     select: SelectConfig = SelectConfig()
     write: WriteConfig = WriteConfig()
     report: ReportConfig = ReportConfig()
+    # Left out of hash and manifest: two engines give the same bytes.
+    engine: EngineConfig = Field(EngineConfig(), exclude=True, description="where tasks run; a name, or settings")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _by_name(cls, engine: Any) -> Any:
+        return {"name": engine} if isinstance(engine, str) else engine
 
     @property
     def hash(self) -> str:
@@ -271,6 +295,8 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def _find(recipe: str | Path) -> Path:
+    if is_url(str(recipe)):
+        return download_recipe(str(recipe))
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
@@ -381,9 +407,11 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError as error:
+        raise FineeduError(f"{path}: not valid YAML: it is nested too deep") from error
     if not isinstance(raw, dict):
         raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
-    raw.setdefault("name", path.stem)
+    raw.setdefault("name", path.stem[:60])
     for setting in overrides or []:
         override(raw, setting)
     try:

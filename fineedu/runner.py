@@ -16,7 +16,7 @@ import polars as pl
 
 import fineedu
 from fineedu.columns import recipe_columns
-from fineedu.engine import EngineName, default_workers, run_tasks
+from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.extract.documents import documents_made_by
@@ -24,7 +24,7 @@ from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
 from fineedu.job import Job, Progress
 from fineedu.pool import Pool, store_pool
-from fineedu.recipe import Recipe, RecipeSource, load_recipe
+from fineedu.recipe import EngineConfig, Recipe, RecipeSource, load_recipe
 from fineedu.report.page import write_report
 from fineedu.select.choose import Selector
 from fineedu.select.decide import load_selection, save_selection
@@ -35,7 +35,9 @@ from fineedu.signals.base import SignalFamily
 from fineedu.signals.families import made_by as signals_made_by
 from fineedu.signals.families import make_family, parse_entry
 from fineedu.signals.step import MeasureShards
-from fineedu.store import Shard, Store, fingerprint, read_facts, write_json
+from fineedu.status.meter import metered
+from fineedu.status.state import telling_state
+from fineedu.store import Shard, fingerprint, open_store, read_facts, write_json
 
 #: Tells a watcher which job runs, and gets its progress read until the block ends.
 Watch = Callable[[Job], AbstractContextManager[Any]]
@@ -68,6 +70,8 @@ class RunResult:
     dropped: Mapping[str, int]
     warnings: tuple[str, ...]
     seconds: float
+    #: URL that the store is kept at, where it is not a folder alone
+    kept_at: str | None = None
 
 
 def _families(source: RecipeSource) -> tuple[SignalFamily, ...]:
@@ -118,7 +122,7 @@ def plan_run(
     Args:
         recipe: name, path, or a :class:`Recipe`.
         inputs: paths, folders, globs or URLs of archives.
-        output: folder of the store.
+        output: folder or URL (``s3://bucket/store``) of the store.
         dump: Common Crawl dump to take where no inputs are given, else the name to file the inputs under.
         limit_files: take only so many archives.
         overrides: ``key.key=value``.
@@ -148,7 +152,7 @@ def plan_run(
     marks = {name: fingerprint(made) for name, made in made_by.items()}
     sources = {str(shard): place.as_json() for shard, place in shards.items()}
     run_id = f"{source.recipe.name}-{fingerprint([source.recipe.hash, sources, marks])[:8]}"
-    job = Job(Store(Path(output)), run_id, source.recipe, shards, marks)
+    job = Job(open_store(output), run_id, source.recipe, shards, marks)
     return Plan(job, families, schema, owners, made_by)
 
 
@@ -162,7 +166,7 @@ def run(
     overrides: Sequence[str] = (),
     tasks: int | None = None,
     workers: int | None = None,
-    engine: EngineName = "local",
+    engine: Engine | None = None,
 ) -> RunResult:
     """Run a recipe: extract, signals, select, write, report. A run that was stopped goes on where it was.
 
@@ -177,7 +181,7 @@ def run(
         overrides: ``key.key=value``.
         tasks: ranks that share the shards; default one a shard.
         workers: how many run at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``, or settings; default the recipe's.
 
     Returns:
         Counts, and where corpus, report and manifest lie.
@@ -194,7 +198,7 @@ def execute(
     *,
     tasks: int | None = None,
     workers: int | None = None,
-    engine: EngineName = "local",
+    engine: Engine | None = None,
     watch: Watch = nullcontext,
 ) -> RunResult:
     """Run a plan.
@@ -203,7 +207,7 @@ def execute(
         plan: from :func:`plan_run`.
         tasks: ranks that share the shards; default one a shard.
         workers: how many run at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``, or settings; default the recipe's.
         watch: makes a context that is open while tasks run, e.g. a progress display.
 
     Raises:
@@ -211,29 +215,10 @@ def execute(
     """
     job, started = plan.job, time.monotonic()
     workers = workers or default_workers()
-    timings: dict[str, float] = {}
-    with job.store.lock():
-        for name, made in plan.made_by.items():
-            job.store.claim(name if name == "documents" else f"signals/{name}", made)
-        folder = job.store.run(job.run_id)
-        job.progress_folder.mkdir(parents=True, exist_ok=True)
-        for note in job.progress_folder.glob("*"):
-            note.unlink()
-        pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
-        with watch(job):
-            _make_shards(plan, pool, tasks or len(job.shards), workers, engine)
-        timings["shards"] = time.monotonic() - started
-        warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
-        files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
-        if files:
-            write = [WriteCorpus(job, files, plan.schema, plan.owners)]
-            run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
-        timings["write"] = time.monotonic() - started - timings["shards"]
-        manifest = _manifest(plan, files) | {"warnings": warnings}
-        write_json(folder / "manifest.json", manifest)
-        report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
-        timings["total"] = time.monotonic() - started
-        write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine})
+    engine = _engine(job.recipe, engine)
+    with job.store.lock(), telling_state(job, engine.name, workers):
+        manifest, seconds = _carry_out(plan, tasks or len(job.shards), workers, engine, watch, started)
+    folder = job.store.run(job.run_id)
     counts = manifest["counts"]
     return RunResult(
         run_id=job.run_id,
@@ -241,15 +226,54 @@ def execute(
         documents=counts["documents"],
         kept=counts["kept"],
         corpus=job.store.corpus(job.run_id),
-        report=report,
+        report=folder / "report.html",
         manifest=folder / "manifest.json",
         dropped=counts["not_extracted"] | counts["reasons"],
-        warnings=tuple(warnings),
-        seconds=timings["total"],
+        warnings=tuple(manifest["warnings"]),
+        seconds=seconds,
+        kept_at=job.store.url,
     )
 
 
-def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: EngineName) -> None:
+def _carry_out(
+    plan: Plan, tasks: int, workers: int, engine: EngineConfig, watch: Watch, started: float
+) -> tuple[dict[str, Any], float]:
+    """Make everything; the store is locked by the caller. Return the manifest, and seconds since ``started``."""
+    job = plan.job
+    for name, made in plan.made_by.items():
+        job.store.claim(name if name == "documents" else f"signals/{name}", made)
+    folder = job.store.run(job.run_id)
+    job.progress_folder.mkdir(parents=True, exist_ok=True)
+    for note in job.progress_folder.glob("*"):
+        note.unlink()
+    pool = store_pool(job.store, list(job.shards), plan.schema, plan.owners)
+    timings: dict[str, float] = {}
+    with watch(job):
+        _make_shards(plan, pool, tasks, workers, engine)
+    timings["shards"] = time.monotonic() - started
+    warnings = [line for family in plan.families for line in family.check_pool(pool.batches)]
+    files = plan_corpus(job.store, job.run_id, list(job.shards), job.recipe.write)
+    if files:
+        write = [WriteCorpus(job, files, plan.schema, plan.owners)]
+        run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
+    timings["write"] = time.monotonic() - started - timings["shards"]
+    with metered(job.metrics_folder, "report"):
+        manifest = _manifest(plan, files) | {"warnings": warnings}
+        write_json(folder / "manifest.json", manifest)
+        write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
+    timings["total"] = time.monotonic() - started
+    write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine.name})
+    return manifest, timings["total"]
+
+
+def _engine(recipe: Recipe, engine: Engine | None) -> EngineConfig:
+    """Return the recipe's settings, under the name that the command line gives."""
+    if isinstance(engine, EngineConfig):
+        return engine
+    return recipe.engine.model_copy(update={"name": engine}) if engine else recipe.engine
+
+
+def _make_shards(plan: Plan, pool: Pool, tasks: int, workers: int, engine: Engine) -> None:
     """Make documents, signals and decisions of every shard; what copies there are is found in between."""
     job = plan.job
     folder = job.store.run(job.run_id)

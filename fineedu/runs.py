@@ -13,6 +13,7 @@ from fineedu.columns import recipe_columns
 from fineedu.errors import FineeduError
 from fineedu.job import Job, Source
 from fineedu.recipe import Recipe
+from fineedu.remote import open_output
 from fineedu.select.decide import joined_batches
 from fineedu.select.rules import Rules, Verdict
 from fineedu.signals.families import make_family, parse_entry
@@ -42,7 +43,7 @@ def find_run(output: str | Path, run: str | None) -> FinishedRun:
     """
     folder = Path(run) if run and (Path(run) / "manifest.json").is_file() else None
     if folder is None:
-        found = sorted(Path(output).glob("runs/*/manifest.json"), key=lambda path: path.stat().st_mtime)
+        found = sorted(open_output(output).glob("runs/*/manifest.json"), key=lambda path: path.stat().st_mtime)
         fitting = [path.parent for path in found if path.parent.name.startswith(run or "")]
         exact = [path for path in fitting if path.name == run]
         if not fitting:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from fineedu.errors import FineeduError
+from fineedu.remote import as_url, mirror_of, register, work_folder
 
 #: Rows of a row group, and of a batch in memory: about 3 MB of text, which bounds memory whatever the shard's size.
 BATCH_ROWS = 1024
@@ -66,7 +69,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FineeduError: the folder cannot be written, or the disk is full; nothing is left behind.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    # Random, because on a cluster two tasks of the same process number may be making the same shard: one of them on a
+    # machine that was given up for lost.
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -74,6 +79,9 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+            mirror = mirror_of(path)
+            if mirror is not None:
+                mirror.put(temporary, path)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -125,6 +133,36 @@ def read_model(path: Path, kind: type[Model], missing: str, wrong: str) -> Model
         raise FineeduError(f"{wrong}: {error.errors()[0]['msg']}") from error
 
 
+class _Sink(io.BufferedIOBase):
+    """What a parquet writer writes to. Once it has failed or is closed, it takes the rest and drops it.
+
+    A writer that is given up writes its footer when it is collected, and would print the same error once more.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._failed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return 0 if self._failed or self._stream.closed else self._stream.tell()
+
+    def flush(self) -> None:
+        if not (self._failed or self._stream.closed):
+            self._stream.flush()
+
+    def write(self, data: Any) -> int:
+        if not (self._failed or self._stream.closed):
+            try:
+                self._stream.write(data)
+            except OSError:
+                self._failed = True
+                raise
+        return len(data)
+
+
 class TableWriter:
     """Writes batches as the row groups of one parquet file, which appears whole at the end.
 
@@ -136,7 +174,8 @@ class TableWriter:
     def __init__(self, stream: IO[bytes], schema: Mapping[str, pl.DataType]) -> None:
         self._empty = pl.DataFrame(schema=dict(schema))
         # Zstandard 3 is 2.6 times smaller than snappy here at the same speed of the whole run.
-        self._writer = pq.ParquetWriter(stream, self._empty.to_arrow().schema, compression="zstd", compression_level=3)
+        schema_there = self._empty.to_arrow().schema
+        self._writer = pq.ParquetWriter(_Sink(stream), schema_there, compression="zstd", compression_level=3)
         self.rows = 0
 
     def write(self, batch: pl.DataFrame) -> None:
@@ -214,9 +253,18 @@ def read_rows(path: Path, rows: Sequence[int], columns: Sequence[str]) -> pl.Dat
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One output folder."""
+    """One output folder, kept at ``url`` as well where there is one."""
 
     root: Path
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        """Tell this process where the files are kept."""
+        if self.url is not None:
+            register(self.root, self.url)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.root, self.url)  # so that a worker is told too
 
     def documents(self, shard: Shard) -> Path:
         """Return the path of a documents shard."""
@@ -272,15 +320,35 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one run; leftovers of killed runs are cleared on entry.
+        """Hold the store for one run; leftovers of killed runs, and of machines that were lost, are cleared.
 
         Raises:
             FineeduError: another run holds it, or the folder cannot be made.
         """
         with hold(self.root / ".lock", f"another run is writing to {self.root}: wait for it, or take another --output"):
-            for leftover in self.root.rglob(f"{_TEMPORARY}*"):
-                leftover.unlink(missing_ok=True)
+            self._clear_leftovers()
+            with self._kept():
+                yield
+            self._clear_leftovers()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        mirror = mirror_of(self.root / "documents") if self.url else None
+        if mirror is None:
             yield
+            return
+        with mirror.lock():
+            mirror.pull()
+            yield
+
+    def _clear_leftovers(self) -> None:
+        for leftover in self.root.rglob(f"{_TEMPORARY}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def open_store(output: str | Path) -> Store:
+    """Return the store of a folder, or of a URL such as ``s3://bucket/store``, which has a work folder here."""
+    return Store(work_folder(output), as_url(output))
 
 
 @contextmanager
@@ -311,7 +379,9 @@ def is_made(path: Path, mark: str) -> bool:
         FineeduError: it is there, but damaged or of another making.
     """
     if not path.exists():
-        return False
+        mirror = mirror_of(path)
+        if mirror is None or not mirror.fetch(path):
+            return False
     found = read_facts(path).get("fingerprint")
     if found != mark:
         raise FineeduError(

@@ -22,7 +22,7 @@ from fineedu.annotate.documents import read_documents
 from fineedu.annotate.engines.base import OnDemand
 from fineedu.annotate.engines.spec import EngineSpec
 from fineedu.annotate.votes import Annotator, Tally, VoteCollector, vote_schema
-from fineedu.engine import EngineName, run_tasks
+from fineedu.engine import Engine, run_tasks
 from fineedu.store import TableWriter, atomic_open, hold, read_batches
 
 
@@ -153,7 +153,7 @@ def run_annotation(
     job: AnnotateJob,
     tasks: int = 1,
     workers: int = 1,
-    executor: EngineName = "local",
+    executor: Engine = "local",
     watch: Callable[[AnnotateJob], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> AnnotateResult:
     """Annotate, and write the label file.

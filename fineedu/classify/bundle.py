@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fineedu.assets import asset_dir
 from fineedu.classify.family import FAMILIES, Classifier, family_class
 from fineedu.classify.text import TextPreparation
+from fineedu.download import download_bundle, is_url
 from fineedu.errors import FineeduError
 from fineedu.store import hash_file
 
@@ -169,11 +170,13 @@ def bundle_folder(model: str) -> Path:
     """Return the folder of a bundle.
 
     Args:
-        model: name of a shipped model, or the path of a bundle's folder.
+        model: name of a shipped model, the path of a bundle's folder, or ``URL#sha256=HASH`` of a zip of one.
 
     Raises:
         FineeduError: there is none; names the shipped ones.
     """
+    if is_url(model):
+        return download_bundle(model)
     shipped = asset_dir("models")
     for folder in (shipped / model, Path(model)):
         if (folder / "bundle.json").is_file():
@@ -206,6 +209,9 @@ def _read_bundle(folder: Path, changed: int) -> Bundle:
     try:
         bundle = Bundle.model_validate_json((folder / "bundle.json").read_bytes())
         hashes = {bundle.weights: bundle.weights_sha256, **bundle.files}
+        for name in hashes:
+            if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+                raise FineeduError(f"model bundle {folder}: {name!r} leads out of the bundle")
         found = {name: hash_file(folder / name) for name in hashes}
     except (OSError, ValidationError) as error:
         raise FineeduError(f"model bundle {folder}: {str(error).splitlines()[0]}") from error
@@ -235,9 +241,15 @@ def load_bundle(folder: Path, backend: str | None = None) -> Model:
 def _load_bundle(folder: Path, backend: str | None, changed: int) -> Model:
     bundle = _read_bundle(folder, changed)
     kind = family_class(bundle.family)
-    model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
-    least = OTHER_BACKEND_TOLERANCE if backend else 0.0
-    check_golden(model, folder, max(least, GOLDEN_TOLERANCE.get(bundle.family, DEFAULT_TOLERANCE)))
+    try:
+        model = Model(bundle, kind.load(folder, bundle, **({"backend": backend} if backend else {})))
+        least = OTHER_BACKEND_TOLERANCE if backend else 0.0
+        check_golden(model, folder, max(least, GOLDEN_TOLERANCE.get(bundle.family, DEFAULT_TOLERANCE)))
+    except (FineeduError, MemoryError):
+        raise
+    except Exception as error:  # weights are read by five libraries, each of which raises its own kinds
+        lines = str(error).strip().splitlines() or [""]
+        raise FineeduError(f"model bundle {folder} cannot be loaded: {type(error).__name__}: {lines[0]}") from error
     return model
 
 

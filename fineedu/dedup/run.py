@@ -18,11 +18,13 @@ from fineedu.dedup.cluster import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
 from fineedu.dedup.substring_report import substring_report
-from fineedu.engine import EngineName, default_workers, run_tasks
+from fineedu.engine import Engine, default_workers, run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.remote import open_output
 from fineedu.report.duplicates import write_duplicates_page
-from fineedu.store import Shard, Store, atomic_open, fingerprint, read_json, write_json
+from fineedu.status.meter import metered
+from fineedu.store import Shard, Store, atomic_open, fingerprint, open_store, read_json, write_json
 
 if TYPE_CHECKING:
     from fineedu.runner import Plan
@@ -82,7 +84,7 @@ class _Work:
     made_by: Mapping[str, dict[str, Any]]
     owners: Mapping[str, str]
     workers: int
-    engine: EngineName
+    engine: Engine
     logs: Path
     #: where a copy of the report goes that later runs do not change
     folder: Path | None = None
@@ -92,8 +94,9 @@ class _Work:
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
         folder = KeyFolder(self.store, self.config)
+        metrics = self.logs.parent / "metrics"
         with folder.lock():
-            sign: list[PipelineStep] = [SignShards(folder, folder.claim())]
+            sign: list[PipelineStep] = [SignShards(folder, folder.claim(), metrics)]
             if self.config.lines:
                 sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
             if self.config.substrings:
@@ -101,11 +104,12 @@ class _Work:
             run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)
             if self.config.lines:
                 self._measure_lines(tasks)
-            if self.config.substrings:
-                made = self.made_by[substrings.FAMILY]
-                memory = Memory(self.config.memory_mb)
-                substrings.find_substrings(self.store, self.shards, self.config, made, memory)
-            return self._finish()
+            with metered(metrics, "dedup"):
+                if self.config.substrings:
+                    made = self.made_by[substrings.FAMILY]
+                    memory = Memory(self.config.memory_mb)
+                    substrings.find_substrings(self.store, self.shards, self.config, made, memory)
+                return self._finish()
 
     def _finish(self) -> BlastRadius:
         """Write the signals, and what they would remove."""
@@ -142,9 +146,7 @@ class _Work:
         run_tasks(steps, tasks, self.workers, self.engine, self.logs.with_name("lines"))
 
 
-def find_duplicates(
-    plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: EngineName
-) -> BlastRadius:
+def find_duplicates(plan: Plan, steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine) -> BlastRadius:
     """Make a run's shards, their keys and the signals ``dup_*``; the store is locked by the caller.
 
     Args:
@@ -185,7 +187,7 @@ def dedup_store(
     config: DedupConfig,
     *,
     workers: int | None = None,
-    engine: EngineName = "local",
+    engine: Engine = "local",
     stop: bool = True,
 ) -> BlastRadius:
     """Find the duplicates of a store's documents and write them as the signals ``dup_*``. Run again, it goes on.
@@ -194,7 +196,7 @@ def dedup_store(
         output: folder of the store.
         config: settings.
         workers: shards signed at a time; default the processors at hand.
-        engine: ``local`` or ``ray``.
+        engine: ``local``, ``ray`` or ``slurm``.
         stop: fail where a host would lose more than ``config.max_host_loss``; else the caller looks.
 
     Returns:
@@ -203,7 +205,8 @@ def dedup_store(
     Raises:
         FineeduError: no store there, or one in use; a mistake in the settings; a host would lose too much.
     """
-    store = Store(Path(output))
+    store = open_store(output)
+    open_output(output)
     paths = sorted(store.root.glob("documents/dump=*/*.parquet"))
     if not paths:
         raise FineeduError(f"no documents in {store.root}: make some with `fineedu run RECIPE --output {store.root}`")

@@ -20,6 +20,7 @@ from fineedu.dedup.survivors import Ranking, Survivors, choose, kept_path, secti
 from fineedu.dedup.verify import Verified, verify
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
+from fineedu.status.meter import metered
 from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts, write_json
 
 #: Raised whenever the same keys would give other signals.
@@ -165,16 +166,18 @@ class SignShards(PipelineStep):  # type: ignore[misc]
     name = "dedup keys"
     type = "fineedu"
 
-    def __init__(self, folder: KeyFolder, mark: str) -> None:
+    def __init__(self, folder: KeyFolder, mark: str, metrics: Path | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.mark = mark
+        self.metrics = metrics
 
     def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
         """Yield each shard that comes in, once its keys are there."""
         for shard in data:
-            with self.track_time("shard"):
+            with self.track_time("shard"), metered(self.metrics, self.name, shard) as cost:
                 self.folder.make(shard, self.mark)
+                cost.bytes_written = self.folder.path(shard).stat().st_size
             yield shard
 
 

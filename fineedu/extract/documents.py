@@ -16,6 +16,7 @@ import fsspec
 import polars as pl
 
 from fineedu.classify.bundle import bundle_folder, read_bundle
+from fineedu.download import public_url
 from fineedu.errors import FineeduError
 from fineedu.extract.archive import Archive, Record
 from fineedu.extract.cascade import ExtractionCascade
@@ -164,8 +165,10 @@ class DocumentReader:
         except FineeduError:
             raise
         except OSError as error:
+            shown = public_url(self._source.url)
+            told = str(error).replace(self._source.url, shown)
             raise FineeduError(
-                f"input {self._source.url}: reading failed: {error}. Run the same command again: it resumes."
+                f"input {shown}: reading failed: {told}. Run the same command again: it resumes."
             ) from error
 
     def _rows(self, archive: Archive) -> Iterator[dict[str, Any]]:
@@ -240,7 +243,7 @@ def extraction_counts(path: Path, source: Source) -> tuple[int, dict[str, int]]:
     facts = read_facts(path)
     if facts["source"] != source.as_json():
         raise FineeduError(
-            f"{path} was made from {facts['source']['url']}, not from {source.url}: "
+            f"{path} was made from {facts['source']['url']}, not from {public_url(source.url)}: "
             "the inputs have changed order or size; take another --output"
         )
     return facts["pages"], facts["dropped"]

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 from fsspec.core import url_to_fs
 
+from fineedu.download import public_url
 from fineedu.errors import FineeduError
 from fineedu.job import Source
 from fineedu.store import Shard
@@ -18,6 +19,8 @@ from fineedu.store import Shard
 COMMON_CRAWL = "https://data.commoncrawl.org"
 _ARCHIVES = (".warc", ".warc.gz", ".warc.zst", ".wet", ".wet.gz", ".arc", ".arc.gz")
 _DUMP = re.compile(r"CC-MAIN-\d{4}-\d{2}(?!\d)")
+#: A listing of a dump unpacks to 13 MB; a bomb ends here.
+_LISTING_BYTES = 1 << 28
 _SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,80}$")
 
 
@@ -46,9 +49,11 @@ def _expand(pattern: str) -> list[tuple[str, int | None]]:
             f"input {pattern}: reading {protocol}:// needs an extra package{_extra_for(protocol)}: {error}"
         ) from error
     except Exception as error:  # every file system of fsspec raises its own kind
-        raise FineeduError(f"input {pattern}: cannot be read: {type(error).__name__}: {error}") from error
+        shown = public_url(pattern)
+        told = str(error).replace(pattern, shown)
+        raise FineeduError(f"input {shown}: cannot be read: {type(error).__name__}: {told}") from error
     if not found:
-        raise FineeduError(f"input {pattern}: no such file, or no archive ({', '.join(_ARCHIVES)}) in it")
+        raise FineeduError(f"input {public_url(pattern)}: no such file, or no archive ({', '.join(_ARCHIVES)}) in it")
     return [(str(fs.unstrip_protocol(name)), size) for name, size in zip(found, sizes, strict=True)]
 
 
@@ -67,8 +72,8 @@ def dump_paths(dump: str, limit: int | None, base: str = COMMON_CRAWL) -> list[s
         raise FineeduError(f"--dump {dump}: expected a name like CC-MAIN-2024-10")
     listing = f"{base.rstrip('/')}/crawl-data/{dump}/warc.paths.gz"
     try:
-        with fsspec.open(listing, "rb") as stream:
-            lines = gzip.decompress(stream.read()).decode().split()
+        with fsspec.open(listing, "rb") as stream, gzip.open(stream) as listed:
+            lines = listed.read(_LISTING_BYTES).decode().split()
     except Exception as error:  # every file system of fsspec raises its own kind
         raise FineeduError(
             f"--dump {dump}: cannot read the listing {listing}: {type(error).__name__}: {error}"

@@ -12,7 +12,8 @@ from fineedu.extract.documents import DocumentReader, extraction_counts, write_d
 from fineedu.extract.inputs import resolve_inputs
 from fineedu.job import Job
 from fineedu.recipe import ExtractConfig
-from fineedu.store import Shard, is_made
+from fineedu.status.meter import metered
+from fineedu.store import Shard, is_made, read_facts
 
 #: Extraction's part of a shard's time: signals and selection take 2 % with trafilatura.
 _SHARE = 0.98
@@ -38,8 +39,10 @@ class ExtractShards(PipelineStep):  # type: ignore[misc]
                 def note(reader: DocumentReader, shard: Shard = shard) -> None:
                     job.note(shard, _SHARE * reader.read, reader.pages, 0, reader.dropped)
 
-                with self.track_time("shard"):
+                with self.track_time("shard"), metered(job.metrics_folder, self.name, shard) as cost:
                     write_documents(path, job.shards[shard], shard.dump, job.recipe.extract, mark, note)
+                    cost.documents = read_facts(path)["documents"]
+                    cost.bytes_read, cost.bytes_written = job.shards[shard].length, path.stat().st_size
             pages, dropped = extraction_counts(path, job.shards[shard])
             job.note(shard, _SHARE, pages, 0, dropped)
             yield shard

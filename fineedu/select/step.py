@@ -16,6 +16,7 @@ from fineedu.select.cuts import Cuts
 from fineedu.select.decide import decide, load_selection
 from fineedu.select.rules import Rules
 from fineedu.select.write import CorpusFile, write_corpus_file
+from fineedu.status.meter import metered
 from fineedu.store import Shard, fingerprint, is_made, read_facts
 
 
@@ -39,8 +40,10 @@ class DecideShards(PipelineStep):  # type: ignore[misc]
         mark = fingerprint([job.recipe.select.model_dump(), dict(job.marks)])
         for shard in data:
             if not is_made(job.store.decisions(job.run_id, shard), mark):
-                with self.track_time("shard"):
+                with self.track_time("shard"), metered(job.metrics_folder, self.name, shard) as cost:
                     decide(job.store, job.run_id, shard, selector, found, self.owners, mark)
+                    cost.documents = read_facts(job.store.documents(shard))["documents"]
+                    cost.bytes_written = job.store.decisions(job.run_id, shard).stat().st_size
             documents, chosen = (
                 read_facts(path) for path in (job.store.documents(shard), job.store.decisions(job.run_id, shard))
             )
@@ -70,10 +73,13 @@ class WriteCorpus(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[CorpusFile]:
         """Yield each file of this rank, once it is there."""
         for file in self.files[rank::world_size]:
-            with self.track_time("file"):
-                write_corpus_file(
-                    self.job.store, self.job.run_id, file, self.owners, self.schema, self.job.recipe.write
-                )
+            job = self.job
+            number = f"{file.path.parent.name.removeprefix('dump=')}/{file.path.name.partition('.')[0]}"
+            with self.track_time("file"), metered(job.metrics_folder, self.name, number) as cost:
+                write_corpus_file(job.store, job.run_id, file, self.owners, self.schema, job.recipe.write)
+                cost.documents = sum(stop - start for _, start, stop in file.parts)
+                cost.bytes_read = sum(job.store.documents(shard).stat().st_size for shard, _, _ in file.parts)
+                cost.bytes_written = file.path.stat().st_size
             yield file
 
 

@@ -17,7 +17,8 @@ from fineedu.job import Job
 from fineedu.signals.base import SignalFamily
 from fineedu.signals.families import signal_columns
 from fineedu.signals.measure import measure, write_signals
-from fineedu.store import Shard, is_made
+from fineedu.status.meter import metered
+from fineedu.store import Shard, is_made, read_facts
 
 
 class MeasureShards(PipelineStep):  # type: ignore[misc]
@@ -52,8 +53,11 @@ class MeasureShards(PipelineStep):  # type: ignore[misc]
         targets = {family.name: store.signals(family.name, shard) for family in self.families}
         missing = [family for family in self.families if not is_made(targets[family.name], marks[family.name])]
         if missing:
-            with self.track_time("shard"):
+            with self.track_time("shard"), metered(self.job.metrics_folder, self.name, shard) as cost:
                 write_signals(store.documents(shard), targets, missing, marks, self._stored(missing, targets))
+                cost.documents = read_facts(store.documents(shard))["documents"]
+                cost.bytes_read = store.documents(shard).stat().st_size
+                cost.bytes_written = sum(targets[family.name].stat().st_size for family in missing)
 
     def _stored(self, missing: Sequence[SignalFamily], targets: Mapping[str, Path]) -> dict[Path, list[str]]:
         """Return the shards that are there already and that missing families read, with the columns read."""

@@ -1,0 +1,1 @@
+"""Engines of many machines: Ray and Slurm."""
