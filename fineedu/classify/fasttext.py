@@ -100,10 +100,11 @@ class FastTextClassifier(Classifier):
         }
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "train.txt"
+            # A text that says "__label__3" itself would be read as labelled so.
+            clean = [(line or "").replace("__label__", "__label_") for line in lines]
+            pairs = zip(labels, rows, strict=True)
             file.write_text(
-                "".join(
-                    f"__label__{label} {lines[row]}\n" for label, row in zip(labels, rows, strict=True) if lines[row]
-                )
+                "".join(f"__label__{label} {clean[row]}\n" for label, row in pairs if clean[row]), encoding="utf-8"
             )
             # One thread: with several the result differs from run to run.
             model = fasttext.train_supervised(str(file), thread=1, verbose=0, seed=self.seed, **settings)
@@ -186,5 +187,5 @@ class FastTextClassifier(Classifier):
     @classmethod
     def load(cls, folder: Path, bundle: Any) -> FastTextClassifier:
         """Load a bundle's model."""
-        outputs = bundle.labels or ("score",)
+        outputs = bundle.outputs
         return cls(outputs=outputs, values=bundle.settings["values"], weights=load_weights(folder / bundle.weights))
