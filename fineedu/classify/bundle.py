@@ -17,10 +17,13 @@ from fineedu.classify.text import TextPreparation
 from fineedu.errors import FineeduError
 from fineedu.store import hash_file
 
-#: Golden scores were computed on another machine, perhaps with another build of the library. int8 arithmetic differs
-#: from processor to processor, so encoders get more room; a wrong text preparation moves scores by far more.
+#: How far a golden score may be off, on the scale of the score. Golden scores were computed on another machine, perhaps
+#: with another build of the library. fastText and static vectors give the same to the fifth digit. In an int8 encoder
+#: products are whole numbers and the same on every processor (see ``OnnxEmbedder``), but what lies between them is
+#: fp32: a rounding in the last bit can move an activation by one of its 255 steps, which moves scores by a hundredth.
+#: A wrong text preparation or tokenizer moves some golden input by several tenths.
 GOLDEN_TOLERANCE = {"encoder": 0.1}
-#: what torch computes in fp32 or bf16, the golden scores were computed in int8
+#: what torch computes in fp32 or bf16, where the golden scores were computed in int8
 OTHER_BACKEND_TOLERANCE = 0.25
 DEFAULT_TOLERANCE = 1e-3
 

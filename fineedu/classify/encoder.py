@@ -114,6 +114,9 @@ class OnnxEmbedder:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # x86 processors without VNNI would multiply int8 weights by pairs whose sum overflows 16 bits and is cut off;
+        # so they take unsigned weights, and every processor gets the same whole numbers.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         self.reader = Reader(folder / TOKENIZER, rule, bag)
         self._session: Any = onnxruntime.InferenceSession(
             str(folder / WEIGHTS), options, providers=["CPUExecutionProvider"]
