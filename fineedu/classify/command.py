@@ -29,10 +29,12 @@ def train(
     err, out = Console(stderr=True), Console()
     folder = output or recipe.parent
     bundle = train_bundle(recipe, data, folder, lambda line: err.print(line, highlight=False, markup=False))
+    names = ("spearman", "quadratic_kappa", "auc_3", "accuracy", "macro_f1")
+    if "positives" in bundle.training:
+        names = ("auc_1", "positive_f1_1_rounded")
     parts = {"cross-validated": bundle.metrics["cross_validated"]}
     if "topics" in bundle.metrics:
         parts["topics"] = bundle.metrics["topics"]
-    names = ("spearman", "quadratic_kappa", "auc_1", "auc_3", "accuracy", "macro_f1")
     for part, measured in parts.items():
         told = {
             name.replace("_", " "): measured[name] for name in names if measured.get(name, {}).get("low") is not None
