@@ -74,9 +74,15 @@ def _scores(bundle: Bundle) -> str:
             f"- {training['unlabelled']:,} unlabelled web documents, scored by a teacher that was fitted on the labels (shares: {parts})."
         )
     ceiling = (
-        f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: no model can be expected to follow either much closer."
+        f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: a rough ceiling, of few documents."
         if second
         else "No second annotator was at hand."
+    )
+    before = metrics.get("before_calibration")
+    ranks = (
+        ""
+        if not before
+        else f"Each fold has a calibration of its own, and five maps put together blur ranks that one would leave alone: before it, Spearman is\n{_cell(before['spearman'])}, AUC at 3 {_cell(before['auc_3'])}.\n\n"
     )
     scale = (
         "so that the share of documents above each cut is that of the labels (least squares alone shrinks scores to the mean and would put nothing above 2.5)"
@@ -103,7 +109,7 @@ label and the length are the trivial baselines.
 
 {_table(metrics)}
 
-{ceiling}
+{ranks}{ceiling}
 
 With {measured["positives"]["3"]} positives the figures at 3 are uncertain by a tenth and more in either direction; choose the threshold by the share of
 text you want to keep, and look at the borderline documents in the report. The recipe's settings were chosen by the same documents, split otherwise, so

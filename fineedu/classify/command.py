@@ -29,12 +29,13 @@ def train(
     err, out = Console(stderr=True), Console()
     folder = output or recipe.parent
     bundle = train_bundle(recipe, data, folder, lambda line: err.print(line, highlight=False, markup=False))
-    names = ("spearman", "quadratic_kappa", "auc_3", "accuracy", "macro_f1")
+    names: tuple[str, ...] = ("spearman", "quadratic_kappa", "auc_3", "accuracy", "macro_f1")
     if "positives" in bundle.training:
         names = ("auc_1", "positive_f1_1_rounded")
     parts = {"cross-validated": bundle.metrics["cross_validated"]}
-    if "topics" in bundle.metrics:
-        parts["topics"] = bundle.metrics["topics"]
+    for part in ("before_calibration", "topics"):
+        if part in bundle.metrics:
+            parts[part.replace("_", " ")] = bundle.metrics[part]
     for part, measured in parts.items():
         told = {
             name.replace("_", " "): measured[name] for name in names if measured.get(name, {}).get("low") is not None
@@ -42,5 +43,6 @@ def train(
         figures = ", ".join(
             f"{name} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" for name, found in told.items()
         )
-        out.print(f"{part} over {measured['n']:,} documents: {figures}", highlight=False, markup=False)
+        line = f"{part} over {measured['n']:,} documents: {figures}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     out.print(f"bundle and card: {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -128,7 +128,7 @@ def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tup
         "percentiles": percentile_sketch(np.interp(scores, *np.array(knots).T)) if len(scores) else (),
         "training": _describe(recipe, data, labels, len(rows), len(sketched)),
         "labels": material.topics,
-        "metrics": _report(material, calibrated, told),
+        "metrics": _report(material, raw, calibrated, told),
     }
 
 
@@ -233,7 +233,7 @@ def _groups(material: Material) -> list[str]:
     return group_names([str(place) for place in range(len(lines))], lines)
 
 
-def _report(material: Material, calibrated: Array, told: Array) -> dict[str, Any]:
+def _report(material: Material, raw: Array, calibrated: Array, told: Array) -> dict[str, Any]:
     """Return the figures of the card: the model, trivial baselines, and how far two annotators agree."""
     from fineedu.classify.topics import measure_topics
     from fineedu.evaluate.baselines import baselines
@@ -246,6 +246,9 @@ def _report(material: Material, calibrated: Array, told: Array) -> dict[str, Any
     trivial = baselines(truth, lengths, material.folds[known])
     metrics: dict[str, Any] = {"cross_validated": measure(truth, calibrated[known]).as_json()}
     metrics["baselines"] = {name: measure(truth, score).as_json() for name, score in trivial.items()}
+    # A map that only rises leaves ranks alone, but each fold has its own map, and put together they blur them.
+    ranks = measure(truth, raw[known], levels=(2, 3)).as_json()
+    metrics["before_calibration"] = {name: ranks[name] for name in ("n", "spearman", "auc_2", "auc_3")}
     if material.topics and material.topic_column:
         metrics["topics"] = measure_topics(material.classes[material.topic_column], material.topics, told)
     both = known & ~np.isnan(labels.second)
