@@ -1,6 +1,7 @@
 """Classifiers beside their peers, in one run on real documents, one thread each.
 
     python benchmarks/classify.py [--data FOLDER] [--docs 300] [--rounds 3]
+    python benchmarks/classify.py --torch [--docs 600] [--peak TFLOPS]
 
 1. The shipped int8 encoder (ONNX Runtime, windows one at a time) against transformers in fp32 with the same weights,
    layers, windows and head, in batches of 16 padded as they come; and against the whole stock checkpoint on up to 512
@@ -8,6 +9,11 @@
    The head has seen these labels, so only the difference means anything.
 2. The fastText bundle against fastText's own C++ loop on the same prepared lines.
 3. Static embeddings.
+4. With ``--torch``, only this: the torch backend (bf16 on a GPU; fp32 on a CPU, to see that it runs), tokens a second
+   and the share of the device's peak that they need (model-FLOP utilisation), for MiniLM's kept layers and for a
+   BERT-base of random weights on 512 tokens, which FineWeb-Edu's classifier is (its production run: 694,000 tokens a
+   second on an H100, 6 %). Work is 2 operations a weight of the layers and token, and attention; padding is no work.
+   On a GPU the documents are repeated until there are 2,000,000 tokens. On a CPU take --docs 20.
 
 Sides run in turn, and medians over the rounds of CPU time are printed: with one thread, other processes on the machine
 count less so. Needs the ``encoder`` extra and the package
@@ -20,7 +26,9 @@ import argparse
 import gzip
 import json
 import os
+import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,15 +137,94 @@ def fasttext(model: Model, texts: pl.Series, rounds: int) -> None:
           f"{found['ours'] / found['loop'] - 1:+.1%}; with text preparation {found['whole']:,.0f}")  # fmt: skip
 
 
+#: peak of dense bf16 arithmetic, 10**12 operations a second, by what the device's name contains
+PEAKS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "RTX 4090": 165, "A10G": 70}
+
+
+def peak_of(name: str) -> float | None:
+    return next((float(peak) for part, peak in PEAKS.items() if part in name), None)
+
+
+def operations(body: Any, sizes: np.ndarray) -> float:
+    """Return what windows of so many tokens cost: 2 operations a weight and token, 4 a pair of tokens and dimension."""
+    from fineedu.classify.export import layer_stack
+
+    layers = layer_stack(body)
+    weights = sum(parameter.numel() for parameter in layers.parameters())
+    return float(2 * weights * sizes.sum() + 4 * len(layers) * body.config.hidden_size * np.square(sizes).sum())
+
+
+def bert_base(folder: Path, tokenizer: Path) -> EncoderSettings:
+    """Write a BERT-base of random weights for 512 tokens."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    body = transformers.BertModel(transformers.BertConfig())
+    body.half().save_pretrained(folder / "torch")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    return EncoderSettings.model_validate({"pool": [12], "windows": {"tokens": 510, "count": 1}})
+
+
+def torch_speed(texts: pl.Series, rounds: int, peak: float | None) -> None:
+    import torch
+
+    from fineedu.classify.export import load_body
+
+    there = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if there else "CPU"
+    peak = peak or peak_of(name)
+    bundle = bundle_folder("edu-minilm")
+    small = EncoderSettings.model_validate(load_bundle(bundle).bundle.training["recipe"]["model"])
+    with tempfile.TemporaryDirectory() as made:
+        minilm, base = Path(made) / "minilm", Path(made) / "base"
+        load_body(small.checkpoint, small.pool).half().save_pretrained(minilm / "torch")
+        shutil.copyfile(bundle / "tokenizer.json", minilm / "tokenizer.json")
+        models = {"MiniLM": (minilm, small), "BERT-base": (base, bert_base(base, bundle / "tokenizer.json"))}
+        for title, (folder, settings) in models.items():
+            speed, done, tokenised = device_speed(folder, settings, texts, rounds, 2_000_000 if there else 0)
+            used = "" if peak is None else f", {done / peak / 1e12:.1%} of {peak:g}"
+            print(f"{title}, {name}: {speed:,.0f} tokens a second, {done / 1e12:.2f} TFLOPS{used}")
+            print(f"  one process tokenises {tokenised:,.0f} a second")
+
+
+def device_speed(
+    folder: Path, settings: EncoderSettings, texts: pl.Series, rounds: int, least: int
+) -> tuple[float, float, float]:
+    """Return tokens and operations a second on the device, and tokens a second that one process makes of text."""
+    from fineedu.classify.torch_encoder import TorchEmbedder
+
+    embedder = TorchEmbedder(folder, settings)
+    reading, running = list[float](), list[float]()
+    start = time.perf_counter()
+    windows = embedder.reader.read(texts)[0]
+    reading.append(time.perf_counter() - start)
+    tokens = sum(map(len, windows))
+    windows = windows * max(1, least // tokens)
+    sizes = np.array([len(window) for window in windows])
+    embedder.embed_windows(windows[:: max(1, len(windows) // 64)])
+    for _ in range(rounds):
+        start = time.perf_counter()
+        embedder.embed_windows(windows)
+        running.append(time.perf_counter() - start)
+    seconds = statistics.median(running)
+    return sizes.sum() / seconds, operations(embedder.body, sizes) / seconds, tokens / reading[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FINEEDU_DATA", "../shared/data")))
     parser.add_argument("--docs", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--torch", action="store_true", help="only the torch backend, on a GPU where there is one")
+    parser.add_argument("--peak", type=float, help="10**12 operations a second that the device can do in bf16")
     given = parser.parse_args()
     with gzip.open(given.data / "labels/llama3-70b.jsonl.gz", "rt", encoding="utf-8") as stream:
         rows = [json.loads(line) for line in stream]
     texts = pl.Series([row["text"] for row in rows])
+    if given.torch:
+        torch_speed(texts[: given.docs], given.rounds, given.peak)
+        return
     labels = np.array([row["score"] for row in rows], dtype=np.float64)
     count = given.docs
     encoders(load_bundle(bundle_folder("edu-minilm")), texts[:count], labels[:count], given.rounds)

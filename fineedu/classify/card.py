@@ -34,25 +34,25 @@ def _cell(measure: dict[str, float | None]) -> str:
     return f"{measure['value']:.3f} ({measure['low']:.3f} to {measure['high']:.3f})"
 
 
-def _table(metrics: dict[str, Any]) -> str:
+def _table(metrics: dict[str, Any], rows: tuple[str, ...] = _ROWS) -> str:
     columns = {"this model": metrics["cross_validated"], **metrics["baselines"]}
     lines = ["| measure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| {row} | " + " | ".join(_cell(found[row]) for found in columns.values()) + " |" for row in _ROWS]
+    lines += [f"| {row} | " + " | ".join(_cell(found[row]) for found in columns.values()) + " |" for row in rows]
     return "\n".join(lines)
 
 
 def _kind(bundle: Bundle) -> str:
     if bundle.family == "encoder":
         layers = " and ".join(map(str, bundle.settings["pool"]))
-        windows, bag = bundle.settings["windows"], bundle.settings["lexicon"]
-        lexicon = (
-            f" and weights of single tokens (the first {bag['tokens']:,}, share {bag['share']:g})"
-            if bag["share"]
-            else ""
-        )
+        windows, bag, aspects = (bundle.settings[name] for name in ("windows", "lexicon", "aspects"))
+        heads = "small heads" if bundle.settings["views"] else "a small head"
+        if aspects["share"]:
+            heads += f", one on what it tells of {' and '.join(aspects['columns'])} (share {aspects['share']:g}),"
+        if bag["share"]:
+            heads += f" and weights of single tokens (the first {bag['tokens']:,}, share {bag['share']:g})"
         return (
             f"a {'fine-tuned' if bundle.settings['tuning']['layers'] else 'frozen'} encoder (`{bundle.settings['checkpoint']}`, means over tokens "
-            f"of layers {layers}; int8, run by ONNX Runtime without torch) with a small head{lexicon}; it reads up to {windows['count']} "
+            f"of layers {layers}; int8, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
             f"windows of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
         )
     if bundle.family == "static":
@@ -63,7 +63,7 @@ def _kind(bundle: Bundle) -> str:
 def _scores(bundle: Bundle) -> str:
     training, metrics = bundle.training, bundle.metrics
     measured, second = metrics["cross_validated"], metrics.get("second_annotator")
-    teacher = training["recipe"]["teacher"]
+    teacher = training["recipe"].get("teacher")
     lessons = [
         f"- {training['target_labels']} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;",
         f"- {training['second_labels']} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;",
@@ -74,14 +74,25 @@ def _scores(bundle: Bundle) -> str:
             f"- {training['unlabelled']:,} unlabelled web documents, scored by a teacher that was fitted on the labels (shares: {parts})."
         )
     ceiling = (
-        f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: no model can be expected to follow either much closer."
+        f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: a rough ceiling, of few documents."
         if second
         else "No second annotator was at hand."
+    )
+    before = metrics.get("before_calibration")
+    ranks = (
+        ""
+        if not before
+        else f"Each fold has a calibration of its own, and five maps put together blur ranks that one would leave alone: before it, Spearman is\n{_cell(before['spearman'])}, AUC at 3 {_cell(before['auc_3'])}.\n\n"
     )
     scale = (
         "so that the share of documents above each cut is that of the labels (least squares alone shrinks scores to the mean and would put nothing above 2.5)"
         if training["recipe"]["calibration"] == "quantile"
         else "by isotonic regression"
+    )
+    topics = (
+        ""
+        if "topics" not in metrics
+        else f"### Topics\n\n{_told(metrics['topics'], training['recipe']['folds'], len(bundle.labels))}\n"
     )
     return f"""## What it was trained on
 
@@ -98,12 +109,13 @@ label and the length are the trivial baselines.
 
 {_table(metrics)}
 
-{ceiling}
+{ranks}{ceiling}
 
 With {measured["positives"]["3"]} positives the figures at 3 are uncertain by a tenth and more in either direction; choose the threshold by the share of
-text you want to keep, and look at the borderline documents in the report.
+text you want to keep, and look at the borderline documents in the report. The recipe's settings were chosen by the same documents, split otherwise, so
+the figures are optimistic by a little; labels from elsewhere are the test that counts.
 
-## Calibration
+{topics}## Calibration
 
 Raw predictions are mapped to the scale by {len(bundle.knots)} knots, {scale}.
 `bundle.json` also holds the scores at {len(bundle.percentiles)} evenly spaced percentiles of {training["percentiles_of"]:,} web documents (a balanced mix of topics and formats,
@@ -116,45 +128,77 @@ of general web text; in another pool the distribution differs, so take percentil
 """
 
 
-def _topics(bundle: Bundle) -> str:
-    training, measured = bundle.training, bundle.metrics["cross_validated"]
-    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in measured["f1"].items())
-    return f"""## What it was trained on
-
-{training["labelled"]:,} Common Crawl documents, balanced over {len(bundle.labels)} topics, with the topics that WebOrganizer's classifier gave them. So it learns
-to follow that classifier, errors included; the balance is not the web's natural mix. Files and their SHA-256 are in `bundle.json`.
-
-## Quality
-
-{training["recipe"]["folds"]}-fold cross-validation over {measured["n"]:,} documents, near-duplicates in one fold, 95 % bootstrap intervals: accuracy
-{_cell(measured["accuracy"])}, macro-F1 {_cell(measured["macro_f1"])}, among the first two {_cell(measured["top_2_accuracy"])}.
-The commonest topic alone would reach {measured["commonest_topic_accuracy"]:.3f}.
+def _told(topics: dict[str, Any], folds: int, labels: int) -> str:
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in topics["f1"].items())
+    return f"""{folds}-fold cross-validation over {topics["n"]:,} documents, near-duplicates in one fold, 95 % bootstrap intervals: accuracy
+{_cell(topics["accuracy"])}, macro-F1 {_cell(topics["macro_f1"])}, among the first two {_cell(topics["top_2_accuracy"])}.
+The commonest of the {labels} topics alone would reach {topics["commonest_topic_accuracy"]:.3f}. Who is followed is WebOrganizer's classifier,
+errors included; the documents are balanced over topics, which is not the web's natural mix.
 
 | topic | F1 |
 |---|---|
 {rows}
+"""
 
+
+def _topics(bundle: Bundle) -> str:
+    training = bundle.training
+    return f"""## What it was trained on
+
+{training["labelled"]:,} Common Crawl documents, balanced over {len(bundle.labels)} topics, with the topics that WebOrganizer's classifier gave them.
+Files and their SHA-256 are in `bundle.json`.
+
+## Quality
+
+{_told(bundle.metrics["cross_validated"], training["recipe"]["folds"], len(bundle.labels))}
 ## Limits
 
 English only. Documents about several topics get one. `topic_confidence` is a probability of this model, not checked against people.
 """
 
 
+def _contrast(bundle: Bundle) -> str:
+    training = bundle.training
+    names = training["recipe"]["contrast"]
+    return f"""## What it was trained on
+
+{training["positives"]:,} positives ({", ".join(names["positive"])}) against {training["negatives"]:,} negatives ({", ".join(names["negative"])}). Files and their
+SHA-256 are in `bundle.json`.
+
+## Quality
+
+{training["recipe"]["folds"]}-fold cross-validation, near-duplicates in one fold, 95 % bootstrap intervals; "1" is a probability of .5 and more. These figures
+say how well two sources can be told apart, which also their length and layout do (see the baseline); whether what scores
+high is good to train on only training tells.
+
+{_table(bundle.metrics, ("auc_1", "precision_1_rounded", "recall_1_rounded", "positive_f1_1_rounded"))}
+
+## Use
+
+Cut by percentile, not by .5: DCLM kept the tenth of its pool that scored highest, at a probability of .018.
+`<prefix>_percentile` is the place among the negatives.
+"""
+
+
 def write_card(path: Path, bundle: Bundle, size: int) -> None:
     """Write a bundle's card in Markdown."""
+    both = ", and tells its topic in the same pass" if bundle.labels else ""
     task = (
-        "scores the educational value of English web text from 0 to 5, on the scale of FineWeb-Edu's annotator\n(Llama-3-70B-Instruct). It was trained on few labels: "
+        "tells how much more an English web text is like the positives than like the negatives, as a probability"
+        if "positives" in bundle.training
+        else f"scores the educational value of English web text from 0 to 5, on the scale of FineWeb-Edu's annotator\n(Llama-3-70B-Instruct){both}. It was trained on few labels: "
         "use it to try a pipeline out and to order documents, and train your own for a\ncorpus that matters"
         if bundle.task == "score"
         else f"tells which of {len(bundle.labels)} topics an English web text is about"
     )
+    section = _topics if bundle.task == "topic" else _contrast if "positives" in bundle.training else _scores
     steps = ", ".join(bundle.preparation.steps)
     path.write_text(
         f"""# {bundle.name}
 
 {_kind(bundle)[0].upper()}{_kind(bundle)[1:]} ({size / 1e6:.1f} MB in all). It {task}.
 
-{_topics(bundle) if bundle.task == "topic" else _scores(bundle)}
+{section(bundle)}
 ## Text preparation
 
 The first {bundle.preparation.max_chars:,} characters are read{f", then: {steps}" if steps else ", as they are"}. The steps are data in `bundle.json`, and loading re-scores {len(bundle.golden)} golden

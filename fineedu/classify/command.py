@@ -29,11 +29,20 @@ def train(
     err, out = Console(stderr=True), Console()
     folder = output or recipe.parent
     bundle = train_bundle(recipe, data, folder, lambda line: err.print(line, highlight=False, markup=False))
-    measured = bundle.metrics["cross_validated"]
-    names = ("spearman", "quadratic_kappa", "auc_3") if bundle.task == "score" else ("accuracy", "macro_f1")
-    told = {name.replace("_", " "): measured[name] for name in names if measured[name]["low"] is not None}
-    figures = ", ".join(
-        f"{name} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" for name, found in told.items()
-    )
-    out.print(f"cross-validated over {measured['n']:,} documents: {figures}", highlight=False, markup=False)
+    names: tuple[str, ...] = ("spearman", "quadratic_kappa", "auc_3", "accuracy", "macro_f1")
+    if "positives" in bundle.training:
+        names = ("auc_1", "positive_f1_1_rounded")
+    parts = {"cross-validated": bundle.metrics["cross_validated"]}
+    for part in ("before_calibration", "topics"):
+        if part in bundle.metrics:
+            parts[part.replace("_", " ")] = bundle.metrics[part]
+    for part, measured in parts.items():
+        told = {
+            name.replace("_", " "): measured[name] for name in names if measured.get(name, {}).get("low") is not None
+        }
+        figures = ", ".join(
+            f"{name} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" for name, found in told.items()
+        )
+        line = f"{part} over {measured['n']:,} documents: {figures}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     out.print(f"bundle and card: {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -53,8 +53,13 @@ def checkpoint_path(name: str) -> str:
     raise FineeduError(f"checkpoint {name}: the package holds no config.json with a tokenizer.json")
 
 
-def load_body(checkpoint: str, pool: tuple[int, ...]) -> Any:
+def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager") -> Any:
     """Load a checkpoint's encoder, without the layers above the highest that is pooled.
+
+    Args:
+        checkpoint: see :func:`checkpoint_path`.
+        pool: layers.
+        attention: transformers' implementation; ``eager`` can be exported, ``sdpa`` is fast on a GPU.
 
     Raises:
         FineeduError: it cannot be loaded, has fewer layers, or layers that are not found.
@@ -65,7 +70,7 @@ def load_body(checkpoint: str, pool: tuple[int, ...]) -> Any:
     notices.set_verbosity_error()
     notices.disable_progress_bar()
     try:
-        body = AutoModel.from_pretrained(checkpoint_path(checkpoint), attn_implementation="eager")
+        body = AutoModel.from_pretrained(checkpoint_path(checkpoint), attn_implementation=attention)
     except (OSError, ValueError) as error:
         raise FineeduError(f"checkpoint {checkpoint}: {str(error).splitlines()[0]}") from error
     body = body.float().eval()

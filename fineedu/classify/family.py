@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ Array = npt.NDArray[np.float64]
 #: name in ``bundle.json`` and ``train.yaml`` to the class; imported when asked for
 FAMILIES = {
     "fasttext": "fineedu.classify.fasttext:FastTextClassifier",
-    "encoder": "fineedu.classify.encoder:EncoderClassifier",
+    "encoder": "fineedu.classify.encoder_classifier:EncoderClassifier",
     "static": "fineedu.classify.static:StaticClassifier",
 }
 
@@ -48,8 +49,10 @@ class Classifier(ABC):
     """
 
     family: ClassVar[str]
-    #: names of the columns of ``score``: one of scores or k of topics, then ``extra``
+    #: names of the columns of ``score``: one of scores, k of topics, or both in this order; then ``extra``
     outputs: tuple[str, ...] = ("score",)
+    #: columns of the unlabelled text whose classes are learned before any score
+    columns: tuple[str, ...] = ()
     #: columns after the outputs that are measured on the way, e.g. the share of the text that was read
     extra: tuple[str, ...] = ()
 
@@ -79,6 +82,19 @@ class Classifier(ABC):
     def take(found: Any, rows: npt.NDArray[np.int64]) -> Any:
         """Return some of the texts that have been read."""
         return found[rows] if isinstance(found, pl.Series) else found.take(rows)
+
+    def learn_classes(self, found: Any, classes: Mapping[str, npt.NDArray[np.int64]], topics: str | None) -> None:
+        """Learn classes of texts that have been read, before any score.
+
+        Args:
+            found: n texts as read.
+            classes: name of the column to n class numbers.
+            topics: column whose probabilities are to be told beside the score, or None.
+
+        Raises:
+            FineeduError: the family tells a score or topics, not both.
+        """
+        raise FineeduError(f"family {self.family}: a model tells a score or topics; both together: family encoder")
 
     @abstractmethod
     def fit_read(self, found: Any, targets: Targets) -> Self:

@@ -140,19 +140,32 @@ class Head:
             parts.append(np.array([near @ arrays["dual"] + offset]))
         return np.asarray(np.mean(parts, axis=0))
 
-    def save(self, path: Path) -> None:
-        """Write the arrays; support vectors as float16, and ``predict`` uses what was written from now on."""
-        if "support" in self._arrays:
-            self._arrays["support"] = self._arrays["support"].astype(np.float16).astype(np.float32)
-        stored: dict[str, Any] = dict(self._arrays)
+    def arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
+        """Return what to store; support vectors as float16, and ``predict`` uses these from now on."""
+        stored: dict[str, npt.NDArray[Any]] = dict(self._arrays)
         if "support" in stored:
             stored["support"] = stored["support"].astype(np.float16)
+            self._arrays["support"] = stored["support"].astype(np.float32)
+        return list(stored.items())
+
+    def save(self, path: Path) -> None:
+        """Write the arrays, see :meth:`arrays`."""
+        stored: dict[str, Any] = dict(self.arrays())
         np.savez_compressed(path, **stored)
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, prefix: str = "") -> Head:
+        """Return a head from the arrays of an open ``.npz`` whose names start so."""
+        head = cls()
+        head._arrays = {
+            name.removeprefix(prefix): arrays[name].astype(np.float32)
+            for name in arrays.files
+            if name.startswith(prefix)
+        }
+        return head
 
     @classmethod
     def load(cls, path: Path) -> Head:
         """Read a head that ``save`` wrote."""
-        head = cls()
         with np.load(path, allow_pickle=False) as found:
-            head._arrays = {name: found[name].astype(np.float32) for name in found.files}
-        return head
+            return cls.from_arrays(found)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from fineedu.classify.recipe import TopicFile
 from fineedu.errors import FineeduError
@@ -21,15 +22,17 @@ Array = npt.NDArray[np.float64]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read gzipped JSON lines.
+    """Read JSON lines, gzipped or not, or Parquet.
 
     Raises:
         FineeduError: missing or damaged.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            return [json.loads(line) for line in stream]
-    except (OSError, EOFError, ValueError) as error:
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path).to_dicts()
+        with (gzip.open if path.suffix == ".gz" else Path.open)(path, "rt", encoding="utf-8") as stream:
+            return [json.loads(line) for line in stream if line.strip()]
+    except (OSError, EOFError, ValueError, pl.exceptions.PolarsError) as error:
         raise FineeduError(f"training data {path}: {error}") from error
 
 
@@ -93,6 +96,46 @@ class Topics:
     files: dict[str, str]
 
 
+def read_classes(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], names: dict[str, tuple[str, ...]]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the class numbers of rows of unlabelled text, by column.
+
+    Args:
+        rows: of the text file.
+        columns: of classes.
+        names: of the classes of a column whose values are places in them; other values are numbered as they sort.
+
+    Raises:
+        FineeduError: a column is missing, or a value is no place among the names.
+    """
+    found = {}
+    for column in columns:
+        if any(column not in row for row in rows) or not rows:
+            raise FineeduError(f"classes are learned from {column!r}, which the unlabelled text does not have")
+        if column in names:
+            numbers = np.array([int(row[column]) for row in rows])
+            if numbers.min() < 0 or numbers.max() >= len(names[column]):
+                raise FineeduError(f"unlabelled text: {column} must be from 0 to {len(names[column]) - 1}")
+        else:
+            numbers = np.unique([str(row[column]) for row in rows], return_inverse=True)[1]
+        found[column] = np.asarray(numbers, np.int64)
+    return found
+
+
+def read_names(data: Path, source: TopicFile) -> tuple[str, ...]:
+    """Read the names of topics.
+
+    Raises:
+        FineeduError: the file is missing or damaged.
+    """
+    path = data / source.names
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8"))[source.key])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FineeduError(f"names of topics {path}: {error!r}") from error
+
+
 def read_topics(data: Path, source: TopicFile) -> Topics:
     """Read documents with topics, ordered by id.
 
@@ -100,12 +143,11 @@ def read_topics(data: Path, source: TopicFile) -> Topics:
         FineeduError: a file is missing or damaged, or a topic has no name.
     """
     path = data / source.file
-    rows = sorted(read_rows(path), key=lambda row: str(row["id"]))
+    rows, names = sorted(read_rows(path), key=lambda row: str(row["id"])), read_names(data, source)
     try:
-        names = tuple(json.loads((data / source.names).read_text(encoding="utf-8"))[source.key])
         numbers = np.array([int(row[source.column]) for row in rows])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FineeduError(f"topics of {path} named by {data / source.names}: {error!r}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FineeduError(f"topics of {path}: {error!r}") from error
     if not len(numbers) or numbers.min() < 0 or numbers.max() >= len(names):
         raise FineeduError(f"{path}: {source.column} must be from 0 to {len(names) - 1}")
     files = {path.name: hash_file(path)}

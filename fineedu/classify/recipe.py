@@ -34,6 +34,15 @@ class TopicFile(_Strict):
     key: str = "topics"
 
 
+class ContrastFiles(_Strict):
+    """Texts to tell apart: what is wanted, and the web at large. Files of rows with a text, no scores."""
+
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
+    text: str = "text"
+    per_side: int = Field(200_000, ge=10)
+
+
 class TeacherSettings(_Strict):
     """A strong, slow model that scores unlabelled text for the small one: shares of its parts, 0 leaves one out."""
 
@@ -51,6 +60,7 @@ class TrainingRecipe(_Strict):
     family: Literal["fasttext", "encoder", "static"]
     labels: LabelFiles | None = None
     topics: TopicFile | None = None
+    contrast: ContrastFiles | None = None
     unlabelled: str | None = Field(None, description="web text that the teacher scores, and that percentiles are of")
     preparation: TextPreparation = TextPreparation()
     model: dict[str, Any] = Field(default_factory=dict, description="settings of the family")
@@ -60,9 +70,13 @@ class TrainingRecipe(_Strict):
     seed: int = 1
 
     @model_validator(mode="after")
-    def _one_task(self) -> TrainingRecipe:
-        if (self.labels is None) == (self.topics is None):
-            raise ValueError("give either labels (a score) or topics")
+    def _has_a_task(self) -> TrainingRecipe:
+        if self.contrast and (self.labels or self.topics or self.family != "fasttext"):
+            raise ValueError("contrast stands alone, without labels and topics, and needs family: fasttext")
+        if not (self.labels or self.topics or self.contrast):
+            raise ValueError("give labels (a score), topics, both, or a contrast")
+        if self.labels and self.topics and self.topics.file != self.unlabelled:
+            raise ValueError("topics beside labels are a column of the unlabelled text: name the same file")
         if self.teacher and not self.unlabelled:
             raise ValueError("a teacher needs unlabelled text")
         return self

@@ -113,4 +113,4 @@ class StaticClassifier(Classifier):
     def load(cls, folder: Path, bundle: Any) -> StaticClassifier:
         """Load a bundle."""
         settings = StaticSettings.model_validate(bundle.settings)
-        return cls(settings, folder, Head.load(folder / HEAD), bundle.labels or ("score",))
+        return cls(settings, folder, Head.load(folder / HEAD), bundle.outputs)

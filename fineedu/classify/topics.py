@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fineedu.classify.family import Array
-from fineedu.classify.labels import Topics
 
 
-def measure_topics(topics: Topics, probabilities: Array, seed: int = 0, count: int = 1000) -> dict[str, Any]:
+def measure_topics(
+    truth: npt.NDArray[np.int64], names: Sequence[str], probabilities: Array, seed: int = 0, count: int = 1000
+) -> dict[str, Any]:
     """Measure held-out topic probabilities.
 
     Args:
-        topics: n documents with their topics.
+        truth: n numbers of topics.
+        names: k names.
         probabilities: n×k; a document without any counts as wrong.
         seed: of the bootstrap.
         count: resamples.
@@ -23,7 +27,7 @@ def measure_topics(topics: Topics, probabilities: Array, seed: int = 0, count: i
         ``n``; ``accuracy``, ``macro_f1`` and ``top_2_accuracy`` with 95 % percentile bootstrap intervals over
         documents; the accuracy of the commonest topic; F1 by topic.
     """
-    truth, k = topics.numbers, len(topics.names)
+    k = len(names)
     known = np.where(np.isnan(probabilities), -1.0, probabilities)
     order = np.argsort(-known, axis=1, kind="stable")
     chosen = np.where(known.max(1) < 0, -1, order[:, 0])
@@ -45,7 +49,7 @@ def measure_topics(topics: Topics, probabilities: Array, seed: int = 0, count: i
         low, high = np.percentile([draw[name] for draw in resampled], [2.5, 97.5])
         result[name] = {"value": round(value, 4), "low": round(float(low), 4), "high": round(float(high), 4)}
     result["commonest_topic_accuracy"] = round(float(np.bincount(truth).max() / len(truth)), 4)
-    result["f1"] = dict(zip(topics.names, np.round(_f1(truth, chosen, k), 3).tolist(), strict=True))
+    result["f1"] = dict(zip(names, np.round(_f1(truth, chosen, k), 3).tolist(), strict=True))
     return result
 
 

@@ -48,25 +48,35 @@ class TorchEmbedder:
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.reader = Reader(folder / TOKENIZER, settings.windows, settings.bag)
-        body = load_body(str(folder / "torch"), settings.pool)
+        body = load_body(str(folder / "torch"), settings.pool, "sdpa")
+        if self.device == "cuda":
+            # Weights in bf16, not only arithmetic: autocast would convert them in every batch.
+            body = body.bfloat16()
+        self.body: Any = body
         self._module: Any = pooled_module(body, settings.pool).to(self.device)
         self._size = body.config.hidden_size * len(settings.pool)
 
     def embed(self, texts: pl.Series) -> WindowVectors:
         """Embed n prepared texts."""
+        windows, owner, share, bags = self.reader.read(texts)
+        sizes = np.array([len(window) for window in windows], dtype=np.int64)
+        return WindowVectors(self.embed_windows(windows), owner, sizes, share, bags)
+
+    def embed_windows(self, windows: list[list[int]]) -> Vectors:
+        """Return w×d vectors of w windows of token ids."""
         import torch
 
         from fineedu.classify.tuning import pad
 
-        windows, owner, share, bags = self.reader.read(texts)
-        sizes = np.array([len(window) for window in windows], dtype=np.int64)
         vectors: Vectors = np.empty((len(windows), self._size), np.float32)
-        half = self.device == "cuda"
-        with torch.inference_mode(), torch.autocast(self.device, dtype=torch.bfloat16, enabled=half):
-            for rows in length_batches(sizes, BATCH_TOKENS):
-                found = self._module(*pad([windows[row] for row in rows], self.device))
-                vectors[rows] = found.float().cpu().numpy()
-        return WindowVectors(vectors, owner, sizes, share, bags)
+        sizes = np.array([len(window) for window in windows], dtype=np.int64)
+        with torch.inference_mode():
+            # Nothing is fetched before all is under way: the GPU works while the next batches are laid out.
+            batches = length_batches(sizes, BATCH_TOKENS)
+            found = [self._module(*pad([windows[row] for row in rows], self.device)) for rows in batches]
+            for rows, part in zip(batches, found, strict=True):
+                vectors[rows] = part.float().cpu().numpy()
+        return vectors
 
 
 def length_batches(sizes: Any, tokens: int) -> list[Any]:

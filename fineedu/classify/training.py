@@ -24,7 +24,7 @@ from fineedu.classify.bundle import Bundle, Golden, Model, golden_scores
 from fineedu.classify.calibration import fit_knots, percentile_sketch
 from fineedu.classify.card import GOLDEN_TEXTS, write_card
 from fineedu.classify.family import Array, Classifier, Targets, family_class
-from fineedu.classify.labels import Labels, read_labels, read_topics, read_unlabelled
+from fineedu.classify.labels import Labels, read_classes, read_labels, read_names, read_topics, read_unlabelled
 from fineedu.classify.recipe import TrainingRecipe, describe_error, read_recipe
 from fineedu.classify.teacher import Teacher
 from fineedu.errors import FineeduError
@@ -47,6 +47,11 @@ class Material:
     #: vectors for the teacher's embedding part, or None
     vectors: Array | None
     folds: Rows
+    #: columns of classes of the documents without labels
+    classes: dict[str, Rows]
+    #: names of the topics that are told beside the score, and their column; none where there are none
+    topics: tuple[str, ...] = ()
+    topic_column: str | None = None
 
     @property
     def others(self) -> Rows:
@@ -69,9 +74,10 @@ def train(recipe_path: Path, data: Path, output: Path, say: Say = lambda _: None
     recipe = read_recipe(recipe_path)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        fit = _fit_topics if recipe.topics else _fit_scores
+        fit = _fit_scores if recipe.labels else _fit_topics if recipe.topics else _fit_contrast
         classifier, parts = fit(recipe, data, Path(work), say)
         names = classifier.save(output)
+    parts["training"] |= {"recipe": recipe.model_dump(mode="json", exclude_none=True), "packages": _versions()}
     files = {name: hash_file(output / name) for name in names}
     draft = Bundle(
         name=recipe.name,
@@ -109,8 +115,9 @@ def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tup
     rows = read_unlabelled(data / recipe.unlabelled, labels) if recipe.unlabelled else []
     say(f"{len(labels.ids):,} labelled and {len(rows):,} other documents")
     classifier = _make(recipe, ("score",), work, rows)
-    material = _read(recipe, classifier, labels, [row["text"] for row in rows], say)
-    raw, calibrated = _cross_validate(recipe, classifier, material, say)
+    material = _read(recipe, classifier, labels, rows, data, say)
+    raw, calibrated, told = _cross_validate(recipe, classifier, material, say)
+    _learn_classes(classifier, material, np.ones(len(material.others), bool))
     _fit(recipe, classifier, material, np.arange(len(labels.ids)))
     known = ~np.isnan(labels.target)
     knots = fit_knots(raw[known], labels.target[known], recipe.calibration)
@@ -120,18 +127,30 @@ def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tup
         "knots": knots,
         "percentiles": percentile_sketch(np.interp(scores, *np.array(knots).T)) if len(scores) else (),
         "training": _describe(recipe, data, labels, len(rows), len(sketched)),
-        "metrics": _report(material, calibrated),
+        "labels": material.topics,
+        "metrics": _report(material, raw, calibrated, told),
     }
 
 
-def _read(recipe: TrainingRecipe, classifier: Classifier, labels: Labels, others: list[str], say: Say) -> Material:
+def _read(
+    recipe: TrainingRecipe,
+    classifier: Classifier,
+    labels: Labels,
+    rows: list[dict[str, Any]],
+    data: Path,
+    say: Say,
+) -> Material:
     from fineedu.evaluate.leakage import assign_folds, group_names
 
-    # What neither a teacher scores nor percentiles need is not read.
-    if not recipe.teacher:
-        places = np.sort(np.random.default_rng(recipe.seed).permutation(len(others))[:SKETCHED])
-        others = [others[place] for place in places]
-    texts = pl.Series([*labels.texts, *others], dtype=pl.String)
+    column = recipe.topics.column if recipe.topics else None
+    columns = tuple(dict.fromkeys((*classifier.columns, *([column] if column else []))))
+    # What neither a teacher scores nor classes or percentiles need is not read.
+    if not recipe.teacher and not columns:
+        places = np.sort(np.random.default_rng(recipe.seed).permutation(len(rows))[:SKETCHED])
+        rows = [rows[place] for place in places]
+    names = {column: read_names(data, recipe.topics)} if column and recipe.topics else {}
+    classes = read_classes(rows, columns, names)
+    texts = pl.Series([*labels.texts, *(row["text"] for row in rows)], dtype=pl.String)
     lines = recipe.preparation.apply(texts)
     say(f"reading {len(lines):,} documents")
     vectors = None
@@ -141,7 +160,17 @@ def _read(recipe: TrainingRecipe, classifier: Classifier, labels: Labels, others
         encoder = load_bundle(bundle_folder(recipe.teacher.encoder))
         vectors = encoder.classifier.read(encoder.bundle.preparation.apply(texts)).mean()
     folds = assign_folds(group_names(labels.ids, pl.Series(labels.texts)), recipe.folds, recipe.seed)
-    return Material(labels, lines, classifier.read(lines), vectors, folds)
+    found = classifier.read(lines)
+    return Material(labels, lines, found, vectors, folds, classes, names.get(column or "", ()), column)
+
+
+def _learn_classes(classifier: Classifier, material: Material, chosen: npt.NDArray[np.bool_]) -> None:
+    """Let the classifier learn the classes of some of the documents without labels."""
+    if material.classes:
+        classes = {name: numbers[chosen] for name, numbers in material.classes.items()}
+        classifier.learn_classes(
+            classifier.take(material.found, material.others[chosen]), classes, material.topic_column
+        )
 
 
 def _fit(recipe: TrainingRecipe, classifier: Classifier, material: Material, rows: Rows) -> None:
@@ -164,25 +193,49 @@ def _fit(recipe: TrainingRecipe, classifier: Classifier, material: Material, row
 
 def _cross_validate(
     recipe: TrainingRecipe, classifier: Classifier, material: Material, say: Say
-) -> tuple[Array, Array]:
-    """Return held-out predictions of every labelled document: raw, and calibrated by the other folds' ones."""
+) -> tuple[Array, Array, Array]:
+    """Return held-out predictions.
+
+    Returns:
+        Of every labelled document the raw score, and the score calibrated by the other folds' ones; of every other
+        document the probabilities of topics, held out too, where the model tells them.
+    """
+    from fineedu.evaluate.leakage import assign_folds
+
     labels, folds = material.labels, material.folds
     raw, calibrated = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
+    told = np.full((len(material.others), len(material.topics)), np.nan)
+    apart = assign_folds(_groups(material) if material.topics else [], recipe.folds, recipe.seed)
     for fold in range(recipe.folds):
+        # Without topics to measure, all classes may be learned: they know nothing of scores.
+        _learn_classes(classifier, material, apart != fold if material.topics else np.ones(len(told), bool))
         _fit(recipe, classifier, material, np.flatnonzero(folds != fold))
         test = np.flatnonzero(folds == fold)
         raw[test] = classifier.score_read(classifier.take(material.found, test))[:, 0]
+        if material.topics:
+            test = np.flatnonzero(apart == fold)
+            found = classifier.score_read(classifier.take(material.found, material.others[test]))
+            told[test] = found[:, 1 : 1 + len(material.topics)]
         say(f"fold {fold + 1} of {recipe.folds}")
     known = ~np.isnan(labels.target) & ~np.isnan(raw)
     for fold in range(recipe.folds):
         others = known & (folds != fold)
         at, score = np.array(fit_knots(raw[others], labels.target[others], recipe.calibration)).T
         calibrated[folds == fold] = np.interp(raw[folds == fold], at, score)
-    return raw, calibrated
+    return raw, calibrated, told
 
 
-def _report(material: Material, calibrated: Array) -> dict[str, Any]:
+def _groups(material: Material) -> list[str]:
+    """Return the duplicate group of each document without labels."""
+    from fineedu.evaluate.leakage import group_names
+
+    lines = material.lines[material.others]
+    return group_names([str(place) for place in range(len(lines))], lines)
+
+
+def _report(material: Material, raw: Array, calibrated: Array, told: Array) -> dict[str, Any]:
     """Return the figures of the card: the model, trivial baselines, and how far two annotators agree."""
+    from fineedu.classify.topics import measure_topics
     from fineedu.evaluate.baselines import baselines
     from fineedu.evaluate.measures import measure
 
@@ -193,6 +246,11 @@ def _report(material: Material, calibrated: Array) -> dict[str, Any]:
     trivial = baselines(truth, lengths, material.folds[known])
     metrics: dict[str, Any] = {"cross_validated": measure(truth, calibrated[known]).as_json()}
     metrics["baselines"] = {name: measure(truth, score).as_json() for name, score in trivial.items()}
+    # A map that only rises leaves ranks alone, but each fold has its own map, and put together they blur them.
+    ranks = measure(truth, raw[known], levels=(2, 3)).as_json()
+    metrics["before_calibration"] = {name: ranks[name] for name in ("n", "spearman", "auc_2", "auc_3")}
+    if material.topics and material.topic_column:
+        metrics["topics"] = measure_topics(material.classes[material.topic_column], material.topics, told)
     both = known & ~np.isnan(labels.second)
     if both.sum() >= 10:
         pairs = pl.DataFrame({"a": labels.target[both], "b": labels.second[both]})
@@ -220,9 +278,14 @@ def _describe(recipe: TrainingRecipe, data: Path, labels: Labels, unlabelled: in
         "percentiles_of": sketched,
         "files": labels.files,
         "unlabelled_files": {Path(name).name: hash_file(data / name) for name in [recipe.unlabelled] if name},
-        "recipe": recipe.model_dump(mode="json"),
-        "packages": _versions(),
     }
+
+
+def _fit_contrast(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
+    from fineedu.classify.contrast import fit_contrast
+
+    classifier = _make(recipe, ("score",), work, None)
+    return classifier, fit_contrast(recipe, classifier, data, say)
 
 
 def _fit_topics(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
@@ -245,11 +308,6 @@ def _fit_topics(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tup
         out[test] = classifier.score_read(classifier.take(found, test))[:, : len(topics.names)]
         say(f"fold {fold + 1} of {recipe.folds}")
     classifier.fit_read(found, targets)
-    training = {
-        "labelled": len(topics.ids),
-        "files": topics.files,
-        "recipe": recipe.model_dump(mode="json"),
-        "packages": _versions(),
-    }
-    metrics = {"cross_validated": measure_topics(topics, out)}
+    training = {"labelled": len(topics.ids), "files": topics.files}
+    metrics = {"cross_validated": measure_topics(topics.numbers, topics.names, out)}
     return classifier, {"task": "topic", "labels": topics.names, "training": training, "metrics": metrics}

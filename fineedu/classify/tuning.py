@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +157,16 @@ def tune(body: Any, settings: EncoderSettings, tokenizer: Path, lessons: Lessons
         parameter.requires_grad_(False)
 
 
-def pad(windows: list[list[int]], device: str) -> tuple[Any, Any]:
+def pad(windows: list[list[int]], device: str) -> tuple[Any, ...]:
     """Return ids and mask of a batch (b×longest each)."""
     import torch
 
-    longest = max(map(len, windows))
-    ids = torch.zeros(len(windows), longest, dtype=torch.long)
-    mask = torch.zeros(len(windows), longest, dtype=torch.long)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = torch.tensor(window)
-        mask[row, : len(window)] = 1
-    return ids.to(device, non_blocking=True), mask.to(device, non_blocking=True)
+    sizes = np.fromiter(map(len, windows), np.int64, len(windows))
+    there = np.arange(sizes.max()) < sizes[:, None]
+    ids = np.zeros(there.shape, np.int64)
+    ids[there] = np.fromiter(chain.from_iterable(windows), np.int64, int(sizes.sum()))
+    tensors = torch.from_numpy(ids), torch.from_numpy(there.astype(np.int64))
+    return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
 
 
 def _head_sizes(lessons: Lessons) -> list[int]:

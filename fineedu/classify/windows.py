@@ -66,8 +66,17 @@ class WindowVectors:
         bags = tuple(self.bags[row] for row in rows) if self.bags else ()
         return WindowVectors(self.vectors[places], owner, self.tokens[places], self.share_read[rows], bags)
 
-    def mean(self) -> Array:
-        """Return n×d means over windows, weighted by their tokens; NaN for documents without windows."""
+    def mean(self, first: int | None = None) -> Array:
+        """Return n×d means over windows, weighted by their tokens; NaN for documents without windows.
+
+        Args:
+            first: so many windows of each document; default all.
+        """
+        if first is not None:
+            place = np.arange(len(self.owner)) - np.searchsorted(self.owner, self.owner)
+            kept = place < first
+            vectors, owner, tokens = self.vectors[kept], self.owner[kept], self.tokens[kept]
+            return WindowVectors(vectors, owner, tokens, self.share_read).mean()
         total = np.zeros((len(self.share_read), self.vectors.shape[1]))
         weight = np.zeros(len(self.share_read))
         np.add.at(total, self.owner, self.vectors * self.tokens[:, None])

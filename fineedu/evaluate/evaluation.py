@@ -14,7 +14,7 @@ from fineedu.errors import FineeduError
 from fineedu.evaluate.baselines import baselines
 from fineedu.evaluate.ceiling import Ceiling, ceiling
 from fineedu.evaluate.curve import LearningCurve, curve_from_scores
-from fineedu.evaluate.leakage import NEAR_LIMIT, assign_folds, group_names, training_overlap
+from fineedu.evaluate.leakage import assign_folds, group_names, training_overlap
 from fineedu.evaluate.measures import LEVELS, Curve, Measures, difference, measure, precision_recall, rounded
 from fineedu.evaluate.resample import Array, Estimate
 from fineedu.evaluate.scores import Scores
@@ -212,10 +212,7 @@ class _Test:
                 "would not be noticed: give the training labels with --training to be sure"
             )
             return table
-        near = len(table) + (0 if known is None else len(known)) <= NEAR_LIMIT
-        overlap = training_overlap(table["id"].to_list(), text, ids, known, near=near)
-        if known is not None and not near:
-            self.warnings.append(f"more than {NEAR_LIMIT:,} texts: near-duplicates of training were not looked for")
+        overlap = training_overlap(table["id"].to_list(), text, ids, known)
         found = {"seen in training": overlap.same_id}
         if known is not None and text is not None:
             found |= {"duplicate of training": overlap.exact, "near-duplicate of training": overlap.near}
@@ -237,7 +234,7 @@ class _Test:
     def _groups(self) -> list[str]:
         """Return the duplicate group of each document; without texts, each is alone."""
         ids: list[str] = self.documents["id"].to_list()
-        if "text" not in self.documents.columns or len(ids) > NEAR_LIMIT:
+        if "text" not in self.documents.columns:
             return ids
         groups = group_names(ids, self.documents["text"])
         again = len(groups) - len(set(groups))

