@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 from fineedu.store import TableWriter, atomic_open, fingerprint, is_made, read_facts
 from fineedu.synthetic.frequency import FrequencyTable
 from fineedu.synthetic.lexicon import ANY, LexiconSet

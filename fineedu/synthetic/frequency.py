@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from fineedu.signals.heuristics.arrow import TextBuffer
-from fineedu.signals.heuristics.compiled import kernel
+from fineedu.kernels.arrow import TextBuffer
+from fineedu.kernels.compiled import kernel
 
 #: words of all periods that are held at a time: some 100 MB
 ROOM = 2_000_000

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 from fineedu.store import atomic_open, fingerprint, read_json, write_json
 from fineedu.synthetic.lexicon import plain_phrase
 from fineedu.synthetic.rates import rate_table

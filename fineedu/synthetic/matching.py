@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fineedu.signals.heuristics.arrow import TextBuffer
-from fineedu.signals.heuristics.compiled import kernel
+from fineedu.kernels.arrow import TextBuffer
+from fineedu.kernels.compiled import kernel
 
 #: kinds of bytes; kernels hold the numbers
 _SPACE, _OTHER, _WORD, _WIDE = 0, 1, 2, 3

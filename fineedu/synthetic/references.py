@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 from fineedu.synthetic.boundary import Array
 from fineedu.synthetic.frequency import FrequencyTable
 from fineedu.synthetic.matching import Matcher, find_phrases, make_matcher

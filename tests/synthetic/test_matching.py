@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 from fineedu.signals.phrases import count_phrases
 from fineedu.synthetic.frequency import FrequencyTable, unique_words
 from fineedu.synthetic.lexicon import combine, plain_phrase, read_lexicon
