@@ -34,6 +34,13 @@ class Scope(StrEnum):
     world = "global"
 
 
+class Shingle(StrEnum):
+    """What n-grams are of."""
+
+    word = "word"
+    character = "character"
+
+
 class Preset(StrEnum):
     """Settings of known corpora."""
 
@@ -47,6 +54,7 @@ def dedup(
         Preset, typer.Option(help="fineweb: word 5-grams, 14 x 8; nemotron: character 24-grams, 20 x 13.")
     ] = Preset.fineweb,
     by: Annotated[list[By] | None, typer.Option(help="minhash, exact, url; repeatable; default the first two.")] = None,
+    shingle: Annotated[Shingle | None, typer.Option(help="What n-grams are of.")] = None,
     bands: Annotated[int | None, typer.Option(min=1, help="Bands of a signature.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Hashes of a band.")] = None,
     n: Annotated[int | None, typer.Option("--ngram", min=1, help="Words or characters of a shingle.")] = None,
@@ -66,7 +74,9 @@ def dedup(
         ),
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
-    memory_mb: Annotated[int, typer.Option(min=100, help="Memory that clustering may take.")] = 4000,
+    memory_mb: Annotated[
+        int, typer.Option(min=100, help="Memory that the process may take while it clusters and searches.")
+    ] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")
     ] = None,
@@ -81,7 +91,7 @@ def dedup(
     base = PRESETS[preset.value]
     config = DedupConfig(
         by=[way.value for way in by] if by else ["minhash", "exact"],
-        shingle=base.shingle,
+        shingle=shingle.value if shingle else base.shingle,
         n=n or base.n,
         bands=bands or base.bands,
         rows=rows or base.rows,
