@@ -75,7 +75,7 @@ def dedup(
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
     memory_mb: Annotated[
-        int, typer.Option(min=100, help="Memory that the process may take while it clusters and searches.")
+        int, typer.Option(min=100, help="Memory of the process while it clusters and searches.")
     ] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")
