@@ -59,7 +59,9 @@ def dedup(
     rows: Annotated[int | None, typer.Option(min=1, help="Hashes of a band.")] = None,
     n: Annotated[int | None, typer.Option("--ngram", min=1, help="Words or characters of a shingle.")] = None,
     scope: Annotated[Scope, typer.Option(help="Compare within a dump, within a language, or all.")] = Scope.dump,
-    keep: Annotated[Keep, typer.Option(help="Who stays of a cluster.")] = Keep.longest,
+    keep: Annotated[
+        Keep | None, typer.Option(help="Who stays of a cluster; default longest, by url alone newest.")
+    ] = None,
     score: Annotated[str, typer.Option(help="Signal that --keep best goes by.")] = "edu_score",
     verify: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Compare texts; below this Jaccard they are no copies.")
@@ -96,7 +98,7 @@ def dedup(
         bands=bands or base.bands,
         rows=rows or base.rows,
         scope=scope.value,
-        keep=keep.value,
+        **({"keep": keep.value} if keep else {}),
         score=score,
         verify={"at_least": verify} if verify else None,
         lines={"documents": lines} if lines else None,
