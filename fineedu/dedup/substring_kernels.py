@@ -11,23 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.dedup.shingles import BASE, OFFSET, mix
 from fineedu.kernels.compiled import inner, kernel
 
 #: Stands between contexts: no byte of UTF-8.
 SEPARATOR = np.uint8(0xFF)
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_OFFSET = np.uint64(0xD1B54A32D192ED03)
-_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
-_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
-_S33 = np.uint64(33)
-
-
-@inner
-def _mix(value: Any) -> Any:
-    """Spread 64 bits (the finalizer of MurmurHash3); one to one."""
-    value = (value ^ (value >> _S33)) * _MIX_1
-    value = (value ^ (value >> _S33)) * _MIX_2
-    return value ^ (value >> _S33)
 
 
 @inner
@@ -42,13 +30,13 @@ def _document_anchors(
     last = -1
     value = np.uint64(0)
     for i in range(start, end):
-        value = value * _BASE + np.uint64(data[i]) + _OFFSET
+        value = value * BASE + np.uint64(data[i]) + OFFSET
         if i - start >= k:
-            value -= (np.uint64(data[i - k]) + _OFFSET) * leaving
+            value -= (np.uint64(data[i - k]) + OFFSET) * leaving
         first = i - k + 1
         if first < start:
             continue
-        hashed = _mix(value)
+        hashed = mix(value)
         while tail > head and ring[(tail - 1) & mask] > hashed:
             tail -= 1
         ring[tail & mask] = hashed
@@ -84,7 +72,7 @@ def anchors(data: Any, offsets: Any, length: int, k: int, salts: Any) -> Any:
     window = length - k + 1
     leaving = np.uint64(1)
     for _ in range(k):
-        leaving *= _BASE
+        leaving *= BASE
     size = 0
     for d in range(offsets.shape[0] - 1):
         size += max(offsets[d + 1] - offsets[d] - length + 1, 0)
