@@ -168,7 +168,7 @@ class DedupConfig(_Strict):
         "dump", description="what is compared: documents of one dump (FineWeb), of one language (FineWeb-2), all"
     )
     keep: Literal["best", "newest", "longest", "first"] = Field(
-        "longest", description="who stays: highest score, latest date, most text, earliest date"
+        "longest", description="who stays: highest score, latest date, most text, earliest date; by url alone: newest"
     )
     score: str = Field("edu_score", description="signal that keep: best goes by")
     lines: LinesConfig | None = Field(None, description="measure lines that many documents share")
@@ -180,6 +180,13 @@ class DedupConfig(_Strict):
         None, gt=0, le=1, description="stop before selection when a host would lose more than this share"
     )
     host_documents: int = Field(20, ge=1, description="hosts with fewer documents cannot stop a run")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _newest_of_an_address(cls, found: Any) -> Any:
+        if isinstance(found, dict) and found.get("by") == ["url"]:
+            return {"keep": "newest"} | found  # two captures of one page: the later one is the page
+        return found
 
 
 class SelectConfig(_Strict):

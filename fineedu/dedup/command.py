@@ -34,6 +34,13 @@ class Scope(StrEnum):
     world = "global"
 
 
+class Shingle(StrEnum):
+    """What n-grams are of."""
+
+    word = "word"
+    character = "character"
+
+
 class Preset(StrEnum):
     """Settings of known corpora."""
 
@@ -47,11 +54,14 @@ def dedup(
         Preset, typer.Option(help="fineweb: word 5-grams, 14 x 8; nemotron: character 24-grams, 20 x 13.")
     ] = Preset.fineweb,
     by: Annotated[list[By] | None, typer.Option(help="minhash, exact, url; repeatable; default the first two.")] = None,
+    shingle: Annotated[Shingle | None, typer.Option(help="What n-grams are of.")] = None,
     bands: Annotated[int | None, typer.Option(min=1, help="Bands of a signature.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Hashes of a band.")] = None,
     n: Annotated[int | None, typer.Option("--ngram", min=1, help="Words or characters of a shingle.")] = None,
     scope: Annotated[Scope, typer.Option(help="Compare within a dump, within a language, or all.")] = Scope.dump,
-    keep: Annotated[Keep, typer.Option(help="Who stays of a cluster.")] = Keep.longest,
+    keep: Annotated[
+        Keep | None, typer.Option(help="Who stays of a cluster; default longest, by url alone newest.")
+    ] = None,
     score: Annotated[str, typer.Option(help="Signal that --keep best goes by.")] = "edu_score",
     verify: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Compare texts; below this Jaccard they are no copies.")
@@ -66,7 +76,9 @@ def dedup(
         ),
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
-    memory_mb: Annotated[int, typer.Option(min=100, help="Memory that clustering may take.")] = 4000,
+    memory_mb: Annotated[
+        int, typer.Option(min=100, help="Memory of the process while it clusters and searches.")
+    ] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")
     ] = None,
@@ -81,12 +93,12 @@ def dedup(
     base = PRESETS[preset.value]
     config = DedupConfig(
         by=[way.value for way in by] if by else ["minhash", "exact"],
-        shingle=base.shingle,
+        shingle=shingle.value if shingle else base.shingle,
         n=n or base.n,
         bands=bands or base.bands,
         rows=rows or base.rows,
         scope=scope.value,
-        keep=keep.value,
+        **({"keep": keep.value} if keep else {}),
         score=score,
         verify={"at_least": verify} if verify else None,
         lines={"documents": lines} if lines else None,

@@ -26,8 +26,8 @@ _SPACE = np.uint32(1 << 23)
 _KIND = _WORD | _ALONE
 _NO_ENTRY = np.uint32(0)
 
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_OFFSET = np.uint64(0xD1B54A32D192ED03)
+BASE = np.uint64(0x9E3779B97F4A7C15)
+OFFSET = np.uint64(0xD1B54A32D192ED03)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _S33 = np.uint64(33)
@@ -64,7 +64,7 @@ def point_table() -> npt.NDArray[np.uint32]:
 
 
 @inner
-def _mix(value: Any) -> Any:
+def mix(value: Any) -> Any:
     """Spread 64 bits so that every output bit depends on all (the finalizer of MurmurHash3); one to one."""
     value = (value ^ (value >> _S33)) * _MIX_1
     value = (value ^ (value >> _S33)) * _MIX_2
@@ -111,14 +111,14 @@ def _word_hashes(data: Any, start: int, end: int, table: Any, out: Any) -> Any:
             entry = table[point]
             if entry & _KIND != _WORD:
                 break
-            value = value * _BASE + np.uint64(entry & _POINT) + _OFFSET
+            value = value * BASE + np.uint64(entry & _POINT) + OFFSET
             i = after
         if waiting and (i > first or not entry & _SPACE):
-            key = key * _BASE + _OFFSET
+            key = key * BASE + OFFSET
             waiting = False
         if i > first:
-            out[count] = _mix(value)
-            key = key * _BASE + out[count]
+            out[count] = mix(value)
+            key = key * BASE + out[count]
             count += 1
             value = _NONE
         if i < end:
@@ -126,11 +126,11 @@ def _word_hashes(data: Any, start: int, end: int, table: Any, out: Any) -> Any:
             if entry & _SPACE:
                 waiting = key != _NONE
             else:
-                key = key * _BASE + _mix(np.uint64(entry & _POINT) + _OFFSET)
+                key = key * BASE + mix(np.uint64(entry & _POINT) + OFFSET)
                 if entry & _ALONE:
-                    out[count] = _mix(np.uint64(entry & _POINT) + _OFFSET)
+                    out[count] = mix(np.uint64(entry & _POINT) + OFFSET)
                     count += 1
-    return count, _mix(key)
+    return count, mix(key)
 
 
 @inner
@@ -171,22 +171,22 @@ def _roll(units: Any, count: int, n: int, out: Any) -> Any:
     n = min(n, count)
     leaving = np.uint64(1)
     for _ in range(n):
-        leaving *= _BASE
+        leaving *= BASE
     value = _NONE
     key = np.uint64(count)
     for i in range(n):
-        unit = units[i] + _OFFSET
-        value = value * _BASE + unit
-        key = key * _BASE + unit
-    out[0] = np.uint32(_mix(value) >> _S32)
+        unit = units[i] + OFFSET
+        value = value * BASE + unit
+        key = key * BASE + unit
+    out[0] = np.uint32(mix(value) >> _S32)
     for i in range(n, count):
-        unit = units[i] + _OFFSET
-        value = value * _BASE + (unit - (units[i - n] + _OFFSET) * leaving)
-        key = key * _BASE + unit
+        unit = units[i] + OFFSET
+        value = value * BASE + (unit - (units[i - n] + OFFSET) * leaving)
+        key = key * BASE + unit
         units[i - n] = value
     for i in range(count - n):
-        out[i + 1] = np.uint32(_mix(units[i]) >> _S32)
-    return count - n + 1, _mix(key)
+        out[i + 1] = np.uint32(mix(units[i]) >> _S32)
+    return count - n + 1, mix(key)
 
 
 @inner
@@ -285,7 +285,7 @@ def fold_bands(signatures: Any, bands: int, rows: int) -> Any:
         for band in range(bands):
             value = np.uint64(band + 1)
             for row in range(band * rows, band * rows + rows):
-                value = _mix(value * _BASE + np.uint64(signatures[d, row]))
+                value = mix(value * BASE + np.uint64(signatures[d, row]))
             keys[band, d] = value
     return keys
 
@@ -298,8 +298,8 @@ def string_keys(data: Any, offsets: Any) -> Any:
     for d in range(m):
         value = np.uint64(offsets[d + 1] - offsets[d])
         for i in range(offsets[d], offsets[d + 1]):
-            value = value * _BASE + np.uint64(data[i]) + _OFFSET
-        keys[d] = _mix(value)
+            value = value * BASE + np.uint64(data[i]) + OFFSET
+        keys[d] = mix(value)
     return keys
 
 
@@ -310,6 +310,6 @@ def fold_band_values(values: Any) -> Any:
     for d in range(values.shape[0]):
         key = _NONE
         for row in range(values.shape[1]):
-            key = _mix(key * _BASE + values[d, row] + _OFFSET)
+            key = mix(key * BASE + values[d, row] + OFFSET)
         keys[d] = key
     return keys

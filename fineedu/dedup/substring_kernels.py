@@ -11,23 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fineedu.dedup.shingles import BASE, OFFSET, mix
 from fineedu.kernels.compiled import inner, kernel
 
 #: Stands between contexts: no byte of UTF-8.
 SEPARATOR = np.uint8(0xFF)
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_OFFSET = np.uint64(0xD1B54A32D192ED03)
-_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)
-_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
-_S33 = np.uint64(33)
-
-
-@inner
-def _mix(value: Any) -> Any:
-    """Spread 64 bits (the finalizer of MurmurHash3); one to one."""
-    value = (value ^ (value >> _S33)) * _MIX_1
-    value = (value ^ (value >> _S33)) * _MIX_2
-    return value ^ (value >> _S33)
 
 
 @inner
@@ -36,31 +24,31 @@ def _document_anchors(
     count: int,
 ) -> int:  # fmt: skip
     """Append the anchors of one text; ``ring`` and ``places`` hold the candidates, hashes ascending."""
-    size = ring.shape[0]
+    mask = ring.shape[0] - 1
     head = 0
     tail = 0
     last = -1
     value = np.uint64(0)
     for i in range(start, end):
-        value = value * _BASE + np.uint64(data[i]) + _OFFSET
+        value = value * BASE + np.uint64(data[i]) + OFFSET
         if i - start >= k:
-            value -= (np.uint64(data[i - k]) + _OFFSET) * leaving
+            value -= (np.uint64(data[i - k]) + OFFSET) * leaving
         first = i - k + 1
         if first < start:
             continue
-        hashed = _mix(value)
-        while tail > head and ring[(tail - 1) % size] > hashed:
+        hashed = mix(value)
+        while tail > head and ring[(tail - 1) & mask] > hashed:
             tail -= 1
-        ring[tail % size] = hashed
-        places[tail % size] = first
+        ring[tail & mask] = hashed
+        places[tail & mask] = first
         tail += 1
         if first - start + 1 < window:
             continue
-        if places[head % size] <= first - window:
+        if places[head & mask] <= first - window:
             head += 1
-        if places[head % size] != last:
-            last = places[head % size]
-            out[count] = ring[head % size]
+        if places[head & mask] != last:
+            last = places[head & mask]
+            out[count] = ring[head & mask]
             at[count] = last
             count += 1
     return count
@@ -84,14 +72,17 @@ def anchors(data: Any, offsets: Any, length: int, k: int, salts: Any) -> Any:
     window = length - k + 1
     leaving = np.uint64(1)
     for _ in range(k):
-        leaving *= _BASE
+        leaving *= BASE
     size = 0
     for d in range(offsets.shape[0] - 1):
         size += max(offsets[d + 1] - offsets[d] - length + 1, 0)
     out = np.empty(size, np.uint64)
     at = np.empty(size, np.int64)
-    ring = np.empty(window + 1, np.uint64)
-    places = np.empty(window + 1, np.int64)
+    room = 1
+    while room <= window:
+        room *= 2
+    ring = np.empty(room, np.uint64)
+    places = np.empty(room, np.int64)
     count = 0
     for d in range(offsets.shape[0] - 1):
         if offsets[d + 1] - offsets[d] < length:
@@ -144,14 +135,31 @@ def cut(data: Any, starts: Any, lengths: Any) -> Any:
 
 
 @inner
-def _agree(data: Any, left: int, right: int, length: int) -> bool:
-    """Tell whether two windows are equal and within a context."""
-    if max(left, right) + length > data.shape[0]:
-        return False
-    i = 0
-    while i < length and data[left + i] == data[right + i] and data[left + i] != SEPARATOR:
-        i += 1
-    return i == length
+def _agreeing(data: Any, order: Any, length: int) -> Any:
+    """Mark the windows that equal the one before them in the suffix array: (n,) bool by place.
+
+    In order of places the agreement with the one before falls by one at most (Kärkkäinen, Manzini, Puglisi, Permuted
+    Longest-Common-Prefix Array, 2009), so every byte is compared about once.
+    """
+    n = order.shape[0]
+    before = np.empty(n, order.dtype)
+    if n > 0:
+        before[order[0]] = -1
+    for k in range(1, n):
+        before[order[k]] = order[k - 1]
+    agree = np.zeros(n, np.bool_)
+    same = 0
+    for i in range(n):
+        j = before[i]
+        if j < 0:
+            same = 0
+            continue
+        most = min(length, n - max(i, j))
+        while same < most and data[i + same] == data[j + same] and data[i + same] != SEPARATOR:
+            same += 1
+        agree[i] = same >= length
+        same = max(same - 1, 0)
+    return agree
 
 
 @kernel
@@ -166,10 +174,11 @@ def repeated_windows(data: Any, order: Any, length: int) -> Any:
     Returns:
         (n,) uint8: 0, or 1 for the first of equal windows, or 2 for a later one.
     """
+    agree = _agreeing(data, order, length)
     marks = np.zeros(data.shape[0], np.uint8)
     first = 0
     for n in range(1, order.shape[0] + 1):
-        if n < order.shape[0] and _agree(data, order[n - 1], order[n], length):
+        if n < order.shape[0] and agree[order[n]]:
             continue
         if n - first > 1:
             least = order[first]

@@ -38,8 +38,9 @@ _SPANS: dict[str, pl.DataType] = {"id": pl.String(), "start": pl.UInt32(), "stop
 _HIT = np.dtype([("at", "<u4"), ("fold", "u1")])
 _CONTEXT = np.dtype([("part", "<u4"), ("start", "<u4"), ("length", "<u4"), ("salt", "<u8")])
 _SPAN = np.dtype([("start", "<u4"), ("stop", "<u4"), ("later", "u1")])
-#: memory of a byte of context while its portion is searched: itself twice, 4 of suffix array, a mark; and of a context
-_BYTE_COST, _CONTEXT_COST = 8, 64
+#: memory of a byte of context while it is searched: itself twice, 4 of suffix array, 4 of inverse, two marks;
+#: and of a context
+_BYTE_COST, _CONTEXT_COST = 12, 64
 _MOST_PORTIONS = 256
 
 

@@ -77,27 +77,30 @@ def _bars(
     return rows
 
 
+def stacked_sides() -> dict[str, Any]:
+    """Return the encoding of documents kept and dropped, stacked: of rows with ``n``, ``side``, ``order``, ``told``."""
+    return {
+        "y": {
+            "field": "n",
+            "type": "quantitative",
+            "stack": "zero",
+            "axis": {"title": "documents", "tickCount": 4, "format": "~s", "tickMinStep": 1},
+        },
+        "order": {"field": "order"},
+        "description": {"field": "told"},
+        "color": {
+            "field": "side",
+            "legend": None,
+            "scale": {"domain": ["kept", "dropped"], "range": ["var(--kept)", "var(--dropped)"]},
+        },
+    }
+
+
 def _bar_layer(rows: list[dict[str, Any]], x: dict[str, Any]) -> dict[str, Any]:
     return {
         "data": {"values": rows},
         "mark": {"type": "bar"},
-        "encoding": {
-            "x": x,
-            "x2": {"field": "high"},
-            "y": {
-                "field": "n",
-                "type": "quantitative",
-                "stack": "zero",
-                "axis": {"title": "documents", "tickCount": 4, "format": "~s", "tickMinStep": 1},
-            },
-            "order": {"field": "order"},
-            "description": {"field": "told"},
-            "color": {
-                "field": "side",
-                "legend": None,
-                "scale": {"domain": ["kept", "dropped"], "range": ["var(--kept)", "var(--dropped)"]},
-            },
-        },
+        "encoding": {"x": x, "x2": {"field": "high"}, **stacked_sides()},
     }
 
 

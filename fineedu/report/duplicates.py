@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fineedu.report.charts import Chart, draw
+from fineedu.report.charts import Chart, draw, stacked_sides
 from fineedu.report.display import count, share
 from fineedu.report.html import write_page
 
@@ -82,31 +82,9 @@ def _size_chart(sizes: Sequence[Mapping[str, Any]]) -> Chart:
             rows.append({"size": size, "side": side, "order": order, "n": number, "told": told})
     documents, clusters = (sum(row[name] for row in sizes) for name in ("documents", "clusters"))
     note = f"{count(clusters)} clusters of {count(documents)} documents: one of each stays."
-    layer = {
-        "data": {"values": rows},
-        "mark": {"type": "bar"},
-        "encoding": {
-            "x": {
-                "field": "size",
-                "type": "nominal",
-                "sort": None,
-                "axis": {"title": "documents of a cluster", "labelAngle": 0, "grid": False},
-            },
-            "y": {
-                "field": "n",
-                "type": "quantitative",
-                "stack": "zero",
-                "axis": {"title": "documents", "tickCount": 4, "format": "~s", "tickMinStep": 1},
-            },
-            "order": {"field": "order"},
-            "description": {"field": "told"},
-            "color": {
-                "field": "side",
-                "legend": None,
-                "scale": {"domain": ["kept", "dropped"], "range": ["var(--kept)", "var(--dropped)"]},
-            },
-        },
-    }
+    axis = {"title": "documents of a cluster", "labelAngle": 0, "grid": False}
+    x = {"field": "size", "type": "nominal", "sort": None, "axis": axis}
+    layer = {"data": {"values": rows}, "mark": {"type": "bar"}, "encoding": {"x": x, **stacked_sides()}}
     return Chart("Cluster sizes", draw([layer], f"Documents by size of their cluster. {note}"), note)
 
 

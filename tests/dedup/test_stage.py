@@ -133,6 +133,14 @@ def test_exact_and_url_copies(tmp_path: Path) -> None:
     assert dict(found.select("id", "dup_by").iter_rows())["d0"] == "minhash+exact+url"
 
 
+def test_of_one_address_the_newest_stays_unless_told_otherwise(tmp_path: Path) -> None:
+    texts = ["an old and very long text " * 9, "a newer one"]
+    for name, asked, kept in (("a", {}, "d1"), ("b", {"keep": "longest"}, "d0"), ("c", {"by": ["url", "exact"]}, "d0")):
+        store = make_store(tmp_path / name, documents(texts, url=["http://a.example/x"] * 2))
+        dedup_store(tmp_path / name, DedupConfig.model_validate({"by": ["url"], **asked}), workers=1)
+        assert signals(store).filter("dup_keep")["id"].to_list() == [kept]
+
+
 def test_canonical_addresses() -> None:
     same = [
         "http://Example.org/Path/?b=2&a=1",

@@ -109,7 +109,6 @@ def test_portions_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.Monke
     digests, asked = [], []
     portion = substrings._Search._search
     for number, cost in enumerate((8, 200_000)):
-        monkeypatch.setattr(substrings, "_BYTE_COST", 8)
         monkeypatch.setattr(substrings._Search, "_search", lambda self, n: (asked.append(n), portion(self, n))[1])
         monkeypatch.setattr(Memory, "need", lambda *_: None)
         monkeypatch.setattr(substrings, "_CONTEXT_COST", cost * 400)
