@@ -387,10 +387,42 @@ class RecipeSource:
 
 
 def located(path: Path, node: yaml.Node | None, location: tuple[int | str, ...], message: str) -> FineeduError:
-    """Return an error that names file, line and key."""
+    """Return an error that names a file, the line of a key in it, and the key."""
     line = _line_of(node, location)
     key = ".".join(str(part) for part in location)
     return FineeduError(f"{path}{f':{line}' if line else ''}: {key}: {message}" if key else f"{path}: {message}")
+
+
+def read_settings(path: Path, kind: str) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Read a YAML file of settings; its name is the file's where it has none.
+
+    Args:
+        path: the file.
+        kind: what it is, for messages.
+
+    Returns:
+        The settings, and the tree that tells their lines.
+
+    Raises:
+        FineeduError: it cannot be read, is not YAML, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FineeduError(f"cannot read the {kind} {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except RecursionError as error:
+        raise FineeduError(f"{path}: not valid YAML: it is nested too deep") from error
+    if not isinstance(raw, dict):
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise FineeduError(f"{path}: {article} {kind} is a mapping of settings, this is {type(raw).__name__}")
+    raw.setdefault("name", path.stem[:60])
+    return raw, node
 
 
 def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> RecipeSource:
@@ -404,21 +436,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         FineeduError: no such recipe, not YAML, an unknown key or a bad value; names file, line and key.
     """
     path = _find(recipe)
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FineeduError(f"cannot read the recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    except RecursionError as error:
-        raise FineeduError(f"{path}: not valid YAML: it is nested too deep") from error
-    if not isinstance(raw, dict):
-        raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
-    raw.setdefault("name", path.stem[:60])
+    raw, node = read_settings(path, "recipe")
     for setting in overrides or []:
         override(raw, setting)
     try:

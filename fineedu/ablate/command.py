@@ -21,7 +21,7 @@ def ablate(
         Path, typer.Option("--output", "-o", help="Folder of the store, or parquet files with the signals.")
     ] = Path("fineedu-output"),
     results: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default ablations/NAME in the store.")
+        Path | None, typer.Option(help="Folder for results; default ablations/NAME in the store.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override key=value of the ablation; repeatable.")

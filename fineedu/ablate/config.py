@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
+from fineedu.recipe import located, read_settings
 
 #: What documents are compared by, and the columns that may tell it, the first that is there.
 SHIFTS: dict[str, tuple[str, ...]] = {
@@ -175,17 +176,7 @@ def load_ablation(ablation: str | Path, overrides: list[str] | None = None) -> A
         FineeduError: no such ablation, not YAML, an unknown key or a bad value.
     """
     path = _find(str(ablation))
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FineeduError(f"cannot read the ablation {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise FineeduError(f"{path}: an ablation is a mapping of settings, this is {type(raw).__name__}")
-    raw.setdefault("name", path.stem)
+    raw, node = read_settings(path, "ablation")
     _beside(raw, path.parent)
     for setting in overrides or []:
         _override(raw, setting)
@@ -193,11 +184,10 @@ def load_ablation(ablation: str | Path, overrides: list[str] | None = None) -> A
         return AblationConfig.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
         what = {"extra_forbidden": "unknown key", "missing": "is needed"}.get(first["type"], first["msg"])
         if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
             what += f"; known are {', '.join(AblationConfig.model_fields)}"
-        raise FineeduError(f"{path}: {key}: {what}") from error
+        raise located(path, node, first["loc"], what) from error
 
 
 def _override(raw: dict[str, Any], setting: str) -> None:

@@ -81,6 +81,14 @@ class Ablation:
         """Whether tokens are bytes by a constant."""
         return self.columns["tokens"] != "n_tokens"
 
+    def shown(self, most: int) -> list[int]:
+        """Return numbers of cells to show: all, or of more than ``most`` the recommended, the front, then the first."""
+        if len(self.cells) <= most:
+            return list(range(len(self.cells)))
+        picked = [advice.cell for advice in self.advice if advice.cell is not None]
+        front = [] if self.front is None else np.flatnonzero(self.front).tolist()
+        return list(dict.fromkeys([*picked, *front, *range(len(self.cells))]))[:most]
+
     @property
     def proxy_rate(self) -> Array:
         """Proxy phrases a million words, NaN where it cannot be told."""

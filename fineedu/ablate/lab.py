@@ -50,7 +50,7 @@ def plan_ablation(
     Args:
         ablation: a shipped name, a path, or a config.
         store: what ``fineedu run`` wrote, or parquet files with the columns that the rules read.
-        output: where results go; default ``ablations/NAME`` in the store.
+        output: where results go; default ``ablations/NAME`` in the store, of files in the working folder.
         overrides: ``key.key=value`` of the ablation.
         labels: label files, in place of the ablation's.
         annotator: whose labels.
@@ -67,8 +67,9 @@ def plan_ablation(
     pool = open_pool(store)
     cells = make_cells(config, _dumps(pool))
     if output is None:
-        root = Path(store)
-        output = (root if root.is_dir() else root.parent) / "ablations" / config.name
+        # Beside files and not among them: a folder of parquet files is read whole.
+        root = Path(store) if "documents" in pool.parts else Path()
+        output = root / "ablations" / config.name
     return Lab(config, tuple(cells), pool, Path(output))
 
 

@@ -46,7 +46,7 @@ def write_ablation(folder: Path, found: Ablation, pool: Pool, trained: Trained |
     """
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    order = _order(found)
+    order = found.shown(_CELLS)
     shown: dict[str, Any] = {
         "found": found,
         "binned": found.binned,
@@ -69,15 +69,6 @@ def write_ablation(folder: Path, found: Ablation, pool: Pool, trained: Trained |
         "trained_pictures": [] if trained is None else _trained_pictures(trained),
     }
     return write_page(folder / "ablation.html", Path(__file__).with_name("template.html.j2"), shown)
-
-
-def _order(found: Ablation) -> list[int]:
-    """Return the cells that are shown: all, or of many those on the front and recommended, then the first."""
-    picked = [advice.cell for advice in found.advice if advice.cell is not None]
-    front = [] if found.front is None else np.flatnonzero(found.front).tolist()
-    if len(found.cells) <= _CELLS:
-        return list(range(len(found.cells)))
-    return list(dict.fromkeys([*picked, *front, *range(len(found.cells))]))[:_CELLS]
 
 
 def _tiles(found: Ablation) -> list[tuple[str, str]]:
@@ -136,7 +127,7 @@ def _front(found: Ablation) -> Markup | None:
     if found.scores is None:
         return None
     rows = []
-    for n in _order(found):
+    for n in found.shown(_CELLS):
         precision = found.scores.precision[n]
         if precision.value is None or found.totals[n, 1] <= 0:
             continue
@@ -188,7 +179,7 @@ def _heat(found: Ablation) -> list[tuple[str, list[tuple[str, int]]]]:
 
 
 def _shift(found: Ablation, shift: Shift) -> dict[str, Any]:
-    cells = [n for n in _order(found) if found.shared[n, n]][:_WIDE]
+    cells = [n for n in found.shown(_CELLS) if found.shared[n, n]][:_WIDE]
 
     def shares(tokens: Any) -> Any:
         total = tokens.sum(axis=-1, keepdims=True)

@@ -32,8 +32,9 @@ def _renamed(select: SelectConfig, mark: str) -> SelectConfig:
 def spread_dedup(cells: Sequence[Cell], pool: Pool, folder: Path) -> tuple[Pool, list[SelectConfig]]:
     """Give every cell the outcome of its own deduplication.
 
-    Where all cells share one setting, the store's signals ``dup_*`` are taken as they are. Else every setting is run on
-    the store (key files are made once a signature) and its columns join the pool under names of their own.
+    Where all cells share one setting and the store's signals ``dup_*`` were made by it, or no cell has a ``dedup``
+    block, those are taken. Else every setting is run on the store (key files are made once a signature) and its columns
+    join the pool under names of their own.
 
     Args:
         cells: of the grid.
@@ -48,12 +49,9 @@ def spread_dedup(cells: Sequence[Cell], pool: Pool, folder: Path) -> tuple[Pool,
     """
     selects = [_with_dumps(cell) for cell in cells]
     configs = {_mark(cell.dedup): cell.dedup for cell in cells if cell.dedup is not None and _reads(cell.select)}
-    kinds = {None if cell.dedup is None or not _reads(cell.select) else _mark(cell.dedup) for cell in cells}
-    if len(kinds) < 2 and all(name in pool.schema for name in SCHEMA):
-        return pool, selects
-    if not configs:
-        return pool, selects
     root = Path(pool.root)
+    if not configs or (len(configs) == 1 and _made_so(root, next(iter(configs.values())))):
+        return pool, selects
     if not (root / "documents").is_dir():
         raise FineeduError(f"{root} is no store: another deduplication needs the documents' text")
     for mark, config in configs.items():
@@ -63,6 +61,16 @@ def spread_dedup(cells: Sequence[Cell], pool: Pool, folder: Path) -> tuple[Pool,
         for select, cell in zip(selects, cells, strict=True)
     ]
     return pool, selects
+
+
+def _made_so(root: Path, config: DedupConfig) -> bool:
+    """Tell whether a store's own deduplication has these settings, as far as it tells them."""
+    path = root / "signals" / FAMILY / "_fingerprint.json"
+    if not path.exists():
+        return False
+    made = read_json(path)["made_by"]
+    settings = config.model_dump(mode="json")
+    return all(made[name] == settings[name] for name in settings if name in made)
 
 
 def _reads(select: SelectConfig) -> bool:

@@ -45,10 +45,11 @@ def _cells(found: Ablation, wide: bool) -> Table:
     # A narrow terminal shows precision where there are labels; all is in cells.csv.
     full = wide or found.scores is None
     names = ["documents", "tokens", "of tokens", *(["copies", "proxy/M", "shift"] if full else [])]
-    names += ["precision", "recall", "F1", "front"] if found.scores is not None else []
+    names += ["precision", "recall", "F1", "●"] if found.scores is not None else []
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for n, cell in enumerate(found.cells[:_MOST]):
+    for n in found.shown(_MOST):
+        cell = found.cells[n]
         tokens = int(found.totals[n, 1])
         row = [escape(cell.name), count(int(found.shared[n, n])), count(tokens), share(tokens, found.pool_totals[1])]
         row += _further(found, n) if full else []
@@ -107,7 +108,7 @@ def _advice(found: Ablation) -> Iterator[str]:
     scores = found.scores
     yield (
         f"{scores.n:,} labelled documents, {scores.positives:,} of them positive ({escape(found.truth.words)}); 95 % "
-        f"intervals: {scores.method}"
+        f"intervals: {scores.method}; ● no cell has as many tokens at a higher precision"
     )
     if found.not_in_pool:
         yield f"[dim]{found.not_in_pool:,} labelled documents are not in this store[/]"

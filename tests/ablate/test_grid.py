@@ -73,7 +73,7 @@ def test_mistakes(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: edu\nbass: x", "bass: unknown key; known are name"),
+        ("base: edu\nbass: x", "mine.yaml:2: bass: unknown key; known are name"),
         ("grid: {}", "base: is needed"),
         ("- a", "is a mapping"),
         ("base: [", "not valid YAML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -86,6 +87,21 @@ def test_dedup_scope(cli: Cli, store: Path) -> None:
     assert sizes["no deduplication"] > sizes["by dump"] > sizes["by language"] == sizes["global"]
     assert sizes["by dump"] == 2 * sizes["global"]
     assert sorted(path for path in (store / "signals").rglob("*")) == before  # the store's own signals stay
+
+
+def test_a_store_deduplicated_the_same_way_is_taken_as_it_is(cli: Cli, store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(store, copy, ignore=shutil.ignore_patterns("ablations"))
+    assert cli("dedup", "-o", copy).returncode == 0  # scope: dump
+    mine = tmp_path / "mine.yaml"
+    for scope, made in (("dump", False), ("global", True)):
+        settings = f"dedup.scope: {scope}, select.rules.copies: dup_keep"
+        mine.write_text(
+            f"base: edu\nset: {{{settings}}}\ngrid: {{select.rules.edu: [edu_score >= 1, edu_score >= 2]}}\n"
+        )
+        done = cli("ablate", mine, "-o", copy, "--results", tmp_path / scope)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / scope / "dedup").exists() == made
 
 
 def test_dump_by_dump(cli: Cli, store: Path) -> None:
