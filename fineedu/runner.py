@@ -229,7 +229,9 @@ def execute(
             write = [WriteCorpus(job, files, plan.schema, plan.owners)]
             run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
         timings["write"] = time.monotonic() - started - timings["shards"]
-        manifest = _manifest(plan, files) | {"warnings": warnings}
+        told = {family.name: family.summary(pool.batches) for family in plan.families}
+        told = {name: summary for name, summary in told.items() if summary}
+        manifest = _manifest(plan, files) | {"warnings": warnings, "signals": told}
         write_json(folder / "manifest.json", manifest)
         report = write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
         timings["total"] = time.monotonic() - started
