@@ -186,8 +186,11 @@ def cascade(
     from fineedu.ensemble.fitting import make_bands
     from fineedu.pool import open_pool
 
+    pool = open_pool(source)
+    if dear not in pool.schema:  # silence for minutes would look like a program that hangs
+        Console(stderr=True).print(f"scoring up to {size:,} documents with {dear}: minutes", highlight=False)
     bands = make_bands(
-        open_pool(source),
+        pool,
         cheap,
         dear,
         rule,
