@@ -33,6 +33,7 @@ RECIPES: dict[str, dict[str, object]] = {
     "top 10 % per host": {"by": "edu_score", "top": {"share": 0.1, "per": ["host"]}},
     "sampled by score to a budget": {"by": "edu_score", "sample": {"temperature": 0.5}, "budget": 0.1},
     "upsampling curve": {"upsample": {"column": "bucket", "repeats": [0] * 8 + [0.5] * 4 + [1] * 6 + [3, 7]}},
+    "curve fitted to the pool": {"upsample": {"column": "bucket", "curve": {"drop": 0.4, "highest": 7, "mean": 1}}},
     "mixture of topics and formats": {
         "mixture": {
             "targets": {"topic": {"t1": 0.3, "t2": 0.3, "*": 0.4}, "format": {"f0": 0.5, "*": 0.5}},

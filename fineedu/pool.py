@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fineedu.errors import FineeduError
 from fineedu.remote import as_url, open_output
-from fineedu.store import Shard, Store
+from fineedu.store import Shard, Store, read_json
 
 #: Rows read together: 2 MB a column of numbers; a store's own row groups of 1,024 cost ten times the overhead.
 POOL_ROWS = 2**17
@@ -183,6 +183,20 @@ class Weight:
             return pl.repeat(1, pl.len(), dtype=pl.Int64)
         column = pl.col(self.column)
         return (column.str.len_bytes() if self.column == "text" else column).cast(pl.Int64).fill_null(0)
+
+
+def describe_weight(pool: Pool, weight: Weight) -> str:
+    """Return the unit with its column and, where the store says it, what the tokens are counted by."""
+    if weight.column is None:
+        return weight.unit
+    made = Path(pool.root) / "signals" / pool.owners[weight.column] / "_fingerprint.json"
+    by = read_json(made)["made_by"] if weight.unit == "tokens" and made.is_file() else {}
+    rule = ""
+    if "tokenizer_sha256" in by:
+        rule = f", by the tokenizer {by['tokenizer_sha256'][:8]}"
+    elif by.get("rule") == "gpt2-pieces":
+        rule = ", pieces of GPT-2's first step, fewer than a model's tokens"
+    return f"{weight.unit} ({weight.column}{rule})"
 
 
 UNITS = ("tokens", "bytes", "documents")

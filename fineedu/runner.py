@@ -258,7 +258,9 @@ def _carry_out(
         run_tasks(write, min(len(files), workers), workers, engine, folder / "logs" / "write")
     timings["write"] = time.monotonic() - started - timings["shards"]
     with metered(job.metrics_folder, "report"):
-        manifest = _manifest(plan, files) | {"warnings": warnings}
+        told = {family.name: family.summary(pool.batches) for family in plan.families}
+        told = {name: summary for name, summary in told.items() if summary}
+        manifest = _manifest(plan, files) | {"warnings": warnings, "signals": told}
         write_json(folder / "manifest.json", manifest)
         write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
     timings["total"] = time.monotonic() - started

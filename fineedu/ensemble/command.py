@@ -38,7 +38,7 @@ def calibrate(
     from fineedu.ensemble.percentiles import calibrate as compute
     from fineedu.ensemble.percentiles import read_table, write_table
     from fineedu.errors import FineeduError
-    from fineedu.pool import open_pool
+    from fineedu.pool import Weight, describe_weight, open_pool
 
     out = Console()
     pool = open_pool(source)
@@ -49,11 +49,11 @@ def calibrate(
         raise FineeduError("name at least one score column, e.g. --score edu_score")
     table = compute(pool, scores, unit=weight, by_language=by_language)
     write_table(out_path, table)
-    _show(out, table)
+    _show(out, table, describe_weight(pool, Weight(table.unit, table.weight_column)))
     out.print(f"wrote {out_path}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _show(out: object, table: object) -> None:
+def _show(out: object, table: object, unit: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -63,7 +63,7 @@ def _show(out: object, table: object) -> None:
     grid = Table("score", "part", "n", "missing", "5 %", "50 %", "95 %", "in use", "lightest", "heaviest", box=None)
     for column in grid.columns:
         column.no_wrap = True
-    grid.title, grid.title_justify = f"percentiles by {table.unit} ({table.weight_column or 'each counts 1'})", "left"
+    grid.title, grid.title_justify = f"percentiles by {unit}", "left"
     for row in describe(table):
         low, middle, high = (
             min(zip(table.percents, row["thresholds"], strict=True), key=lambda pair: abs(pair[0] - wanted))[1]
@@ -186,8 +186,11 @@ def cascade(
     from fineedu.ensemble.fitting import make_bands
     from fineedu.pool import open_pool
 
+    pool = open_pool(source)
+    if dear not in pool.schema:  # silence for minutes would look like a program that hangs
+        Console(stderr=True).print(f"scoring up to {size:,} documents with {dear}: minutes", highlight=False)
     bands = make_bands(
-        open_pool(source),
+        pool,
         cheap,
         dear,
         rule,

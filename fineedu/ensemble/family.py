@@ -131,6 +131,25 @@ class EnsembleSignals(SignalFamily):
         found = measure_drift(table, batches(drift_columns(table, self._scores())), self._scores())
         return [f"{self.name}: {line}" for line in recipe.drift.judge(found)]
 
+    def summary(self, batches: Callable[[Sequence[str]], Iterator[pl.DataFrame]]) -> dict[str, Any]:
+        """Return of a cascade how many documents its dear scorer read, and what its bands do on documents held out."""
+        if not isinstance(self._recipe, CascadeEnsemble) or self._bands is None:
+            return {}
+        called = [batch.to_series() for batch in batches([self._recipe.prefix + "called"])]
+        held = self._bands.held_out.model_dump(mode="json")
+        return {
+            "dear": self._recipe.dear,
+            "cheap": self._bands.cheap,
+            "rule": self._bands.rule,
+            "documents": sum(len(column) for column in called),
+            "called": sum(int(column.sum()) for column in called),
+            # A share of no documents is not known, and JSON has no NaN.
+            "held_out": {
+                name: held[name] if held[name]["n"] else held[name] | {"share": None}
+                for name in ("recall", "precision", "agreement", "called")
+            },
+        }
+
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Combine a batch."""
         recipe = self._recipe

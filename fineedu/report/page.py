@@ -95,6 +95,7 @@ def _totals(job: Job, plan: Plan, figures: Figures, manifest: Mapping[str, Any])
         "counts": counts,
         "text_bytes": figures.text_bytes,
         "rules": _rules(job, counts),
+        "cascades": [(name, told) for name, told in manifest.get("signals", {}).items() if "called" in told],
         "beyond": beyond_rules(job.recipe.select, manifest["selection"], counts),
         "scores": [_score_chart(column, figures, plan) for column in drawn],
         "lengths": _length_chart(figures, plan) if counts["documents"] else None,

@@ -34,11 +34,12 @@ def mix(
     from rich.markup import escape
     from rich.table import Table
 
-    from fineedu.pool import open_pool
+    from fineedu.pool import describe_weight, open_pool
     from fineedu.select.mix import mix as count
     from fineedu.store import atomic_open
 
-    found = count(open_pool(source), rows, columns, weight, where)
+    pool = open_pool(source)
+    found = count(pool, rows, columns, weight, where)
     wide = found.table()
     total = max(found.total, 1)
     grid = Table(rows, "share", *wide.columns[2:], box=None)
@@ -53,7 +54,7 @@ def mix(
     out = Console()
     # Wider than the terminal it is printed whole: a share that is cut short would be another share.
     Console(width=max(out.width, Console(width=1000).measure(grid).maximum)).print(grid, highlight=False)
-    unit = f"{found.weight.unit} ({found.weight.column})" if found.weight.column else "documents"
+    unit = describe_weight(pool, found.weight)
     documents = int(found.cells["documents"].sum())
     out.print(
         f"{found.total:,} {unit} in {documents:,} documents{found.repeated}"

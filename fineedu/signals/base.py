@@ -62,6 +62,14 @@ class SignalFamily(ABC):
         """
         return []
 
+    def summary(self, batches: Callable[[Sequence[str]], Iterator[pl.DataFrame]]) -> dict[str, Any]:
+        """Return what manifest and report tell of the family over all documents of a run, JSON-ready; mostly nothing.
+
+        Args:
+            batches: gives the documents' and signals' columns asked for.
+        """
+        return {}
+
     @abstractmethod
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Measure a batch.

@@ -36,7 +36,8 @@ class TokenSignals(SignalFamily):
 
     Without a tokenizer the count is of the pieces that GPT-2's tokenizer cuts a text into before it merges bytes:
     words with their space, numbers, runs of signs, runs of white space. It is never more than GPT-2's tokens but for
-    rare runs of spaces; in English text it is some nine tenths of them.
+    rare runs of spaces. On 2,604 real pages it is 5 % below an English WordPiece tokenizer's count in English, and a
+    third below over all languages (much German); 133 MB/s of CPU time against 2.7 with that tokenizer.
 
     Args:
         tokenizer: path of a ``tokenizer.json`` of the ``tokenizers`` library; special tokens are not counted.

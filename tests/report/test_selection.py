@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+
+import polars as pl
 
 from fineedu.recipe import Recipe, SelectConfig
 from fineedu.report.selection import beyond_rules
@@ -77,3 +80,30 @@ def test_steps_of_other_selections() -> None:
     assert [row["repeat"] for row in shown["curve"]] == [0, 2]
     assert ("scores rounded", "by 3 bits: cuts are off by 2") in shown["amounts"]
     assert beyond_rules(SelectConfig(), {}, counts) is None
+
+
+def test_report_tells_of_a_cascade(crawl: Path, tmp_path: Path) -> None:
+    share = {"share": 0.9, "low": 0.8, "high": 0.95, "n": 40}
+    bands = {
+        "cheap": "edu_score",
+        "low": 1.0,
+        "high": 3.0,
+        "rule": "language = 'en' AND dear > 1.5",
+        "trials": [-9.0, 2.0, 9.0],
+        "recall": 0.99,
+        "precision": 0.99,
+        "fitted_on": 40,
+        "held_out": dict.fromkeys(["recall", "agreement", "called", "open"], share)
+        | {"precision": {"share": float("nan"), "low": 0.0, "high": 1.0, "n": 0}},
+    }
+    (tmp_path / "bands.json").write_text(json.dumps(bands))
+    cascade = {"use": "cascade", "bands": str(tmp_path / "bands.json"), "dear": "edu-fasttext"}
+    recipe = Recipe.model_validate({"name": "t", "signals": ["edu", {"ensemble": cascade}]})
+    result = execute(plan_run(recipe, inputs=[str(crawl)], output=tmp_path / "o"), workers=1)
+    found = json.loads(result.manifest.read_text())["signals"]["ensemble-cascade"]
+    columns = pl.read_parquet(tmp_path / "o/signals/ensemble-cascade/**/*.parquet")
+    assert found["called"] == columns["cascade_called"].sum() > 0
+    assert found["documents"] == columns.height > found["called"]
+    page = re.sub(r"\s+", " ", result.report.read_text())
+    assert f"read {found['called']} of {found['documents']} documents" in page
+    assert "80.0 % to 95.0 %" in page and 'href="#cascades"' in page and "nan %" not in page.lower()
