@@ -25,6 +25,7 @@ _EXTRAS = {
     "ray": "--engine ray: the same run on a Ray cluster",
     "s3": "inputs on S3 and compatible stores",
     "llamacpp": "annotating with llama.cpp in process",
+    "synthetic": "prevalence over dumps, phrase index",
     "train": "training fastText classifiers, baselines of fineedu evaluate",
     "encoder": "training encoders and static embeddings, torch on a GPU",
 }

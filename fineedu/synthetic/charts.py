@@ -108,8 +108,8 @@ def _estimates(
         {
             "data": data,
             "mark": {
-                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)", "strokeWidth": 1.5 if size > 30 else 0.5,
-                "opacity": 1, "size": size,
+                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)", "opacity": 1,
+                "strokeWidth": 1.5 if size > 30 else 0.5, "size": size,
             },
             "encoding": {"x": x, "y": y, "description": {"field": "told"}},
         },
