@@ -26,6 +26,7 @@ _EXTRAS = {
     "s3": "inputs on S3 and compatible stores",
     "substrings": "deduplication by exact substrings",
     "llamacpp": "annotating with llama.cpp in process",
+    "synthetic": "prevalence over dumps, phrase index",
     "train": "training fastText classifiers, baselines of fineedu evaluate",
     "encoder": "training encoders and static embeddings, torch on a GPU",
 }

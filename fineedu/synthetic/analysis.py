@@ -141,9 +141,16 @@ class _Data:
         joined = self.cells.join(hits, on=keys, how="left", maintain_order="left")
         return joined.with_columns(pl.col("hits", "hit_documents").fill_null(0))
 
+    def names(self, *, whole: bool = False) -> pl.DataFrame:
+        """Return every series, also those without a hit: whole lexicons, and then their phrases."""
+        names = [(lexicon.name, ANY) for lexicon in self.lexicons.lexicons]
+        if not whole:
+            names += zip(self.lexicons.names, self.lexicons.phrases, strict=True)
+        return pl.DataFrame(names, schema=list(SERIES), orient="row")
+
     def rates(self) -> pl.DataFrame:
         """Return rates of all series by period; of whole lexicons with the bootstrap's interval too."""
-        table = rate_table(self.cells, self.hits, ["period"], SERIES)
+        table = rate_table(self.cells, self.hits, ["period"], self.names())
         frames = []
         for lexicon in self.lexicons.lexicons:
             draws = bootstrap(
@@ -174,7 +181,7 @@ class _Data:
         whole = self.hits.filter(pl.col("phrase") == ANY)
         before = pl.Series(self.span.before, dtype=pl.String)
         for name in self.strata_names:
-            table = rate_table(self.cells, whole, ["period", name], SERIES)
+            table = rate_table(self.cells, whole, ["period", name], self.names(whole=True))
             by.append(table.rename({name: "value"}).with_columns(by=pl.lit(name)))
             mix, covered = fixed_mix(self.cells, name, before)
             if not mix.height:
@@ -193,7 +200,7 @@ class _Data:
         if not cells.height:
             return pl.DataFrame(schema={"period": pl.String, "clusters": pl.UInt32})
         hits = self.hits.filter(pl.col("phrase") == ANY).join(cells, on="cluster", how="semi")
-        return self._in_order(rate_table(cells, hits, ["period"], SERIES))
+        return self._in_order(rate_table(cells, hits, ["period"], self.names(whole=True)))
 
     def series(self, hits: pl.DataFrame, cells: pl.DataFrame | None = None, effect: float = 1.0) -> Series:
         """Lay hits and words out as strata times periods."""
@@ -229,10 +236,9 @@ class _Data:
         effect = {(lexicon, phrase): value for lexicon, phrase, value in effects.iter_rows()}
         parts = self.hits.partition_by(SERIES, as_dict=True)
         nothing = self.hits.clear()
-        names = list(zip(self.lexicons.names, self.lexicons.phrases, strict=True))
-        names = [(lexicon.name, ANY) for lexicon in self.lexicons.lexicons] + names
         return {
-            name: self._fit(self.series(parts.get(name, nothing), effect=effect.get(name) or 1.0)) for name in names
+            name: self._fit(self.series(parts.get(name, nothing), effect=effect.get(name) or 1.0))
+            for name in self.names().iter_rows()
         }
 
     def robust(self, whole: Excess) -> Robust | None:

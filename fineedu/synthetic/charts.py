@@ -108,8 +108,8 @@ def _estimates(
         {
             "data": data,
             "mark": {
-                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)",
-                "opacity": 1, "size": size,
+                "type": "point", "shape": shape, "filled": True, "fill": colour, "stroke": "var(--panel)", "opacity": 1,
+                "strokeWidth": 1.5 if size > 30 else 0.5, "size": size,
             },
             "encoding": {"x": x, "y": y, "description": {"field": "told"}},
         },
@@ -228,7 +228,18 @@ def rate_chart(found: Analysis, lexicon: str, phrase: str = ANY, *, small: bool 
     )
     title = phrase if phrase != ANY else f"Rate of {lexicon}"
     size = (_SMALL, _LOW) if small else (WIDE, HIGH)
+    layers = _shrink(layers, found) if small else layers
     return Picture(f"rate-{lexicon}", title, layers, note, *size)
+
+
+def _shrink(layers: list[dict[str, Any]], found: Analysis) -> list[dict[str, Any]]:
+    """Return layers for a small plot: few years named, and the same time axis in every one."""
+    domain = [found.span.middles[0].isoformat(), found.span.middles[-1].isoformat()]
+    for layer in layers:
+        x = layer["encoding"].get("x", {})
+        if x.get("type") == "temporal":
+            x |= {"axis": x["axis"] | {"tickCount": 4}, "scale": {"domain": domain}}
+    return layers
 
 
 def phrase_charts(found: Analysis, lexicon: str, limit: int = 24) -> list[Picture]:
@@ -271,5 +282,5 @@ def strata_charts(found: Analysis, by: str, limit: int = 12) -> list[Picture]:
         y["scale"] = {"domain": [0, 3 * top], "nice": True, "clamp": True}
         layers = _estimates(rows, y, MAIN, size=25) + _cutoff(found.recipe.cutoff, named=False)
         note = f"Hits of {found.headline} per million words where {by} is {value}, with 95 % intervals."
-        pictures.append(Picture(f"by-{by}", str(value), layers, note, _SMALL, _LOW))
+        pictures.append(Picture(f"by-{by}", str(value), _shrink(layers, found), note, _SMALL, _LOW))
     return pictures

@@ -210,7 +210,7 @@ def counterfactual(
     gradient = np.vstack([fit.gradient, pooled_gradient])
     expected = np.append(fit.expected, fit.expected[after].sum())
     observed = np.append(series.hits.sum(0), series.hits.sum(0)[after].sum())
-    drawn = expected * np.exp(np.clip(moved @ gradient.T, -50, 50))
+    drawn = np.minimum(expected * np.exp(np.clip(moved @ gradient.T, -50, 50)), 1e12)
     words = np.append(series.words.sum(0), series.words.sum(0)[after].sum())
     found = _compare(observed, expected, drawn, dispersion, alpha, chance)
     variance = float(pooled_gradient @ covariance @ pooled_gradient)
@@ -251,17 +251,20 @@ def _compare(
     inflated = np.maximum(spread, 1.0 + 1e-6)
     # A negative binomial with this mean and variance: Poisson where nothing is dispersed.
     size = drawn / (inflated - 1)
+    size = np.maximum(size, 1e-9)  # a period without words expects nothing
     predicted = chance.negative_binomial(size, 1 / inflated)
     own = np.maximum(dispersion + alpha * observed, 1.0)
     shape = (observed + own / 2) / own
     counts = chance.gamma(shape, own, drawn.shape)
-    low, high = np.quantile(counts / drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(counts / np.maximum(drawn, 1e-300), [0.025, 0.975], axis=0)
     low = np.where(observed > 0, low, 0.0)
     last = observed[-1]
     upper = nbinom.sf(last - 1, size[:, -1], 1 / inflated[:, -1]).mean()
     lower = nbinom.cdf(last, size[:, -1], 1 / inflated[:, -1]).mean()
     ends = np.quantile(predicted, [0.025, 0.975], axis=0)
-    return _Comparison((observed / expected, low, high), (ends[0], ends[1]), float(min(1.0, 2 * min(upper, lower))))
+    return _Comparison(
+        (observed / np.maximum(expected, 1e-300), low, high), (ends[0], ends[1]), float(min(1.0, 2 * min(upper, lower)))
+    )
 
 
 def detectable_rise(expected: float, dispersion: float, alpha: float, fit_variance: float, power: float) -> float:

@@ -21,7 +21,7 @@ from fineedu.synthetic.boundary import Array, Share, invert
 #: probability of a word that a corpus does not have: exp(-13.8), as in Liang et al.'s code
 _FLOOR = 1e-6
 #: texts of each reference corpus in a bin, at least
-MIN_TEXTS = 20
+MIN_TEXTS = 40
 
 
 class WordModel(NamedTuple):
@@ -102,13 +102,6 @@ def histogram(clusters: npt.NDArray[np.int64], scores: Array, edges: Array, n_cl
     return np.bincount(cell, minlength=n_clusters * bins).reshape(n_clusters, bins).astype(np.float64)
 
 
-def _slope(share: Array, target: Array, human: Array, machine: Array) -> Array:
-    """Return the derivative of the log-likelihood per text: (..., shares) from (..., bins) distributions."""
-    human, machine, target = (part[..., None, :] for part in (human, machine, target))
-    a = share[:, None]
-    return np.asarray((target * (machine - human) / ((1 - a) * human + a * machine)).sum(-1))
-
-
 def _distribution(counts: Array, prior: Array) -> Array:
     """Return shares of bins; half a text, spread as ``prior``, keeps them above zero in every resample."""
     filled = counts + 0.5 * prior
@@ -128,34 +121,38 @@ def mixture_share(target: Array, human: Array, machine: Array, *, resamples: int
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
+    from scipy.stats import norm, t
+
     parts = [part[part.sum(1) > 0] for part in (target, human, machine)]
     if not all(len(part) for part in parts):
         return Share(float("nan"), 0.0, 1.0, float("nan"))
-    sums = [_resample(part, resamples, seed + number) for number, part in enumerate(parts)]
     whole = [part.sum(0) for part in parts]
     prior = (whole[1] / whole[1].sum() + whole[2] / whole[2].sum()) / 2
     p, q = _distribution(whole[1], prior), _distribution(whole[2], prior)
     observed = whole[0] / whole[0].sum()
-    drawn = [sums[0] / sums[0].sum(1, keepdims=True), _distribution(sums[1], prior), _distribution(sums[2], prior)]
+    drawn = [_resample(part, resamples, seed + number) for number, part in enumerate(parts)]
+    fewest = min(len(part) for part in parts)
+    # Resamples of G domains spread too little by (G - 1) / G, and their spread is itself estimated: Student's t.
+    widen = float(np.sqrt(fewest / max(fewest - 1, 1)) * t.ppf(0.975, max(fewest - 1, 1)) / norm.ppf(0.975))
 
     def test(share: Array) -> tuple[Array, Array]:
-        deviation = _slope(share, observed, p, q)
-        error = np.concatenate(
-            [_slope(part, *drawn).std(0, ddof=1) for part in np.array_split(share, max(1, len(share) // 64))]
-        )
-        error = np.maximum(error, 1e-12)
         mixed = (1 - share[:, None]) * p + share[:, None] * q
-        information = ((q - p) ** 2 / mixed).sum(1)
-        return deviation / error, error / information
+        weight = ((q - p) / mixed).T
+        # The slope is how far the observed bins lie from the mixed ones, so weighted; of weights held fixed it is
+        # linear in all three corpora, and 1 / p of a thin bin does not blow up its resamples.
+        target, human, machine = (part @ weight for part in drawn)
+        error = np.maximum(widen * (target - (1 - share) * human - share * machine).std(0, ddof=1), 1e-12)
+        return observed @ weight / error, error / ((q - p) @ weight)
 
     return invert(test, _raw_share(observed, p, q), points=121)
 
 
 def _resample(counts: Array, resamples: int, seed: int) -> Array:
-    """Return (resamples, bins) sums over domains drawn with replacement."""
+    """Return (resamples, bins) shares of bins over domains drawn with replacement."""
     chance = np.random.default_rng(seed)
     weights = chance.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=resamples)
-    return np.asarray(weights.astype(np.float64) @ counts)
+    sums = weights.astype(np.float64) @ counts
+    return np.asarray(sums / np.maximum(sums.sum(1, keepdims=True), 1e-300))
 
 
 def _raw_share(observed: Array, human: Array, machine: Array) -> float:
@@ -168,7 +165,7 @@ def _raw_share(observed: Array, human: Array, machine: Array) -> float:
     low, high = (0.999 * end for end in (lowest, highest))
 
     def slope(share: float) -> float:
-        return float(_slope(np.array([share]), observed, human, machine)[0])
+        return float((observed * difference / ((1 - share) * human + share * machine)).sum())
 
     if slope(low) <= 0:
         return float(low)

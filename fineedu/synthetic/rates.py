@@ -77,7 +77,9 @@ def wilson(part: Array, whole: Array, effect: Array) -> tuple[Array, Array]:
     return np.where(p == 0, 0.0, low), np.where(p == 1, 1.0, high)
 
 
-def rate_table(cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], series: Sequence[str] = ()) -> pl.DataFrame:
+def rate_table(
+    cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], series: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Return hits per million words and share of documents, with intervals, by group.
 
     Args:
@@ -85,7 +87,7 @@ def rate_table(cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], serie
         hits: the same keys and the columns of ``series``, with ``hits`` and ``documents`` that have one; cells without
             a hit need no row.
         by: groups, of which every one that has words gets a row a series.
-        series: what is counted apart, ``lexicon`` and ``phrase``.
+        series: what is counted apart, a row each: ``lexicon`` and ``phrase``.
 
     Returns:
         Sorted by series and group: ``words``, ``documents``, ``hits``, ``hit_documents``, ``clusters``, ``rate``,
@@ -93,7 +95,8 @@ def rate_table(cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], serie
         ``effect`` (design effect of the rate).
     """
     each = cells.group_by([*by, "cluster"]).agg(pl.col("words", "documents").sum().cast(pl.Float64))
-    found = hits.group_by([*series, *by, "cluster"]).agg(
+    names = [] if series is None else series.columns
+    found = hits.group_by([*names, *by, "cluster"]).agg(
         pl.col("hits").sum().cast(pl.Float64), pl.col("documents").sum().cast(pl.Float64).alias("hit_documents")
     )
     found = found.join(each, on=[*by, "cluster"])
@@ -103,20 +106,20 @@ def rate_table(cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], serie
         (pl.col("words") ** 2).sum().alias("ww"),
         (pl.col("documents") ** 2).sum().alias("dd"),
     )
-    moments = found.group_by([*series, *by]).agg(
+    moments = found.group_by([*names, *by]).agg(
         pl.col("hits", "hit_documents").sum(),
         (pl.col("hits") ** 2).sum().alias("hh"),
         (pl.col("hits") * pl.col("words")).sum().alias("hw"),
         (pl.col("hit_documents") ** 2).sum().alias("pp"),
         (pl.col("hit_documents") * pl.col("documents")).sum().alias("pd"),
     )
-    if series:
-        totals = found.select(series).unique().join(totals, how="cross")
-    keys = [*series, *by]
+    if series is not None:
+        totals = series.join(totals, how="cross")
+    keys = [*names, *by]
     table = totals.join(moments, on=keys, how="left").sort(keys)
     filled = table.with_columns(pl.col("hits", "hit_documents", "hh", "hw", "pp", "pd").fill_null(0.0))
-    names = ("words", "documents", "clusters", "hits", "hit_documents", "ww", "dd", "hh", "hw", "pp", "pd")
-    v = {name: filled[name].to_numpy().astype(np.float64) for name in names}
+    columns = ("words", "documents", "clusters", "hits", "hit_documents", "ww", "dd", "hh", "hw", "pp", "pd")
+    v = {name: filled[name].to_numpy().astype(np.float64) for name in columns}
     with np.errstate(divide="ignore", invalid="ignore"):
         rate, share = v["hits"] / v["words"], v["hit_documents"] / v["documents"]
         # The sum of (hits - rate * words)² over all domains, those without a hit too.
@@ -195,20 +198,21 @@ def standardised(cells: pl.DataFrame, stratum: str, mix: pl.DataFrame) -> pl.Dat
         ``period``, ``standardised``, ``standardised_low``, ``standardised_high``, per million words.
     """
     each = cells.group_by("period", stratum, "cluster").agg(pl.col("words", "hits").sum().cast(pl.Float64))
+    each = each.sort("period", stratum, "cluster")  # sums of fractions depend on their order
     rates = each.group_by("period", stratum).agg(
         (pl.col("hits").sum() / pl.col("words").sum()).alias("rate"), pl.col("words").sum().alias("total")
     )
-    rates = rates.join(mix, on=stratum).filter(pl.col("total") > 0)
+    rates = rates.join(mix, on=stratum).filter(pl.col("total") > 0).sort("period", stratum)
     complete = rates.group_by("period").agg(
         pl.len().alias("strata"), (pl.col("rate") * pl.col("weight")).sum().alias("value")
     )
     complete = complete.filter(pl.col("strata") == mix.height)
-    parts = each.join(rates, on=["period", stratum]).with_columns(
+    parts = each.join(rates, on=["period", stratum], maintain_order="left").with_columns(
         part=pl.col("weight") * (pl.col("hits") - pl.col("rate") * pl.col("words")) / pl.col("total"),
         poisson=pl.col("weight") ** 2 * pl.col("hits") / pl.col("total") ** 2,
     )
     variance = (
-        parts.group_by("period", "cluster")
+        parts.group_by("period", "cluster", maintain_order=True)
         .agg(pl.col("part").sum(), pl.col("poisson").sum())
         .group_by("period")
         .agg((pl.col("part") ** 2).sum().alias("square"), pl.col("poisson").sum(), pl.len().alias("clusters"))

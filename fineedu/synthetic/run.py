@@ -69,6 +69,9 @@ def plan(recipe: str, *, path: str | None = None, overrides: list[str] | None = 
         for name in (*found.excess.style, *found.excess.content):
             read_lexicon(name, folder)
     source = open_source(found.input, Path() if path is not None else folder)
+    if found.mixture is not None:
+        for corpus in filter(None, (found.mixture.machine, found.mixture.human)):
+            open_source(found.input.model_copy(update={"path": corpus}), folder, dated=False)
     flag = {"detector.flag": found.detector.flag} if found.detector is not None else {}
     needed_columns(source, {f"by.{name}": sql for name, sql in found.by.items()} | flag)
     return Plan(found, folder, source, lexicons)

@@ -215,8 +215,10 @@ def _cluster(values: pl.Series, name: str) -> pl.Series:
     """Return an address's registered domain, or its host where it has none; any other value as it is."""
     if name not in ("url", "host"):
         return values.cast(pl.String).alias("cluster")
-    names = registered_domains(values if name == "url" else "http://" + values + "/")
-    return names.select(pl.coalesce("registered_domain", "fqdn").alias("cluster")).to_series()
+    urls = values if name == "url" else "http://" + values + "/"
+    host = urls.str.extract(r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:]+)", 1)
+    # A host without a public suffix, such as an address in numbers, stands for itself.
+    return registered_domains(urls).select(pl.coalesce("registered_domain", "fqdn", host).alias("cluster")).to_series()
 
 
 def needed_columns(source: Source, expressions: dict[str, str]) -> list[str]:

@@ -7,10 +7,39 @@ from pathlib import Path
 
 import numpy as np
 
-FILLER = (
-    "water stone river light school paper garden winter music number window market letter morning village answer "
-    "bridge circle doctor engine farmer glass hammer island jacket kitchen ladder mirror needle orange pencil"
-).split()
+FILLER = [
+    "water",
+    "stone",
+    "river",
+    "light",
+    "school",
+    "paper",
+    "garden",
+    "winter",
+    "music",
+    "number",
+    "window",
+    "market",
+    "letter",
+    "morning",
+    "village",
+    "answer",
+    "bridge",
+    "circle",
+    "doctor",
+    "engine",
+    "farmer",
+    "glass",
+    "hammer",
+    "island",
+    "jacket",
+    "kitchen",
+    "ladder",
+    "mirror",
+    "needle",
+    "orange",
+    "pencil",
+]
 
 
 def documents(

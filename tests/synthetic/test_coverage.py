@@ -57,7 +57,7 @@ def test_mixture_estimate_covers(alpha):
     held = []
     for number in range(CORPORA):
         counts = [histogram(member, scores(texts(share)), edges, domains) for share in (alpha, 0.0, 1.0)]
-        found = mixture_share(*counts, resamples=200, seed=number)
+        found = mixture_share(*counts, resamples=400, seed=number)
         held.append(found.low <= alpha <= found.high)
     covered(held)
 
@@ -150,11 +150,16 @@ def test_the_boundary_goes_over_from_one_side_to_two():
     assert at_zero.tolist() == [True, False, True]
     far = accepts(np.array([1.95, 1.97, -1.95, -1.97]), np.full(4, 5.0))
     assert far.tolist() == [True, False, True, False]
-    # Feldman and Cousins 1998, table X: measured 0, mean at most 1.96; measured -2, at most 0.42; 1: 0.00 to 2.96
-    for measured, low, high in ((0.0, 0.0, 1.96), (-2.0, 0.0, 0.42), (1.0, 0.0, 2.96), (3.0, 1.04, 4.96)):
-        means = np.linspace(0, 6, 6001)
-        held = means[accepts(measured - means, means)]
-        assert held.min() == pytest.approx(low, abs=0.06) and held.max() == pytest.approx(high, abs=0.06)
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.4, 1.0, 1.7, 2.5])
+def test_the_boundary_equals_ordering_by_likelihood_ratio(mean):
+    x = np.linspace(-8, 12, 200_001)
+    density = np.exp(-((x - mean) ** 2) / 2)
+    ordered = np.argsort(-density / np.exp(-((x - np.maximum(x, 0)) ** 2) / 2), kind="stable")
+    inside = ordered[: np.searchsorted(np.cumsum(density[ordered]) / density.sum(), 0.95) + 1]
+    ours = x[accepts(x - mean, np.full(len(x), mean))]
+    assert [ours.min(), ours.max()] == pytest.approx([max(-8, x[inside].min()), x[inside].max()], abs=5e-3)
 
 
 def test_wilson_equals_statsmodels():

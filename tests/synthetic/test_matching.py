@@ -15,7 +15,16 @@ from fineedu.synthetic.frequency import FrequencyTable, unique_words
 from fineedu.synthetic.lexicon import combine, plain_phrase, read_lexicon
 from fineedu.synthetic.matching import find_phrases, make_matcher
 
-PHRASES = ("delve", "as a large language model", "it's important to note", "certainly!", "dive into", "ai", "a", "élan"[1:])
+PHRASES = (
+    "delve",
+    "as a large language model",
+    "it's important to note",
+    "certainly!",
+    "dive into",
+    "ai",
+    "a",
+    "élan"[1:],
+)
 
 
 def counts(texts, phrases=PHRASES):
@@ -25,7 +34,12 @@ def counts(texts, phrases=PHRASES):
 
 
 ALPHABET = st.text(st.sampled_from("aAdDeElLvV !'’\n.é字_9it’s"), max_size=60)
-PIECES = st.lists(st.sampled_from([*PHRASES, "Delve", "délve", " ", "  ", "\n", "’s", "IT’S important to note", "x", "é", "字", ".", "_"]), max_size=20)
+PIECES = st.lists(
+    st.sampled_from(
+        [*PHRASES, "Delve", "délve", " ", "  ", "\n", "’s", "IT’S important to note", "x", "é", "字", ".", "_"]
+    ),
+    max_size=20,
+)
 
 
 @settings(max_examples=150)
@@ -38,7 +52,14 @@ def test_hits_equal_those_of_the_signal_family(texts):
 
 
 def test_case_quotes_line_breaks_and_boundaries():
-    texts = ["Dive\n  into it; DIVE INTO, dive intox", "it’s important to note / IT'S IMPORTANT TO NOTE", "dive", "into", None, ""]
+    texts = [
+        "Dive\n  into it; DIVE INTO, dive intox",
+        "it’s important to note / IT'S IMPORTANT TO NOTE",
+        "dive",
+        "into",
+        None,
+        "",
+    ]
     found = counts(texts)
     assert found[:, 4].tolist() == [2, 0, 0, 0, 0, 0]  # none runs from one document into the next
     assert found[:, 2].tolist() == [0, 2, 0, 0, 0, 0]
@@ -57,7 +78,9 @@ def test_many_hits_do_not_overflow():
 def test_inflections_count_as_their_phrase():
     lexicons = combine([read_lexicon("style"), read_lexicon("control")])
     number = lexicons.phrases.index("delve")
-    found = find_phrases(text_buffer(pl.Series(["She delves, delved; delving redelve"])), make_matcher(lexicons.spellings))
+    found = find_phrases(
+        text_buffer(pl.Series(["She delves, delved; delving redelve"])), make_matcher(lexicons.spellings)
+    )
     assert found.phrase.tolist() == [number] * 3
 
 
@@ -96,7 +119,10 @@ def test_unique_words_equal_a_regular_expression(texts):
     for row, text in enumerate(texts):
         # ASCII letters only are made lower; any other character from 128 on is a neighbour that joins words.
         plain = "".join(c.lower() if c.isascii() else c for c in text)
-        expected |= {(row, word) for word in re.findall(r"(?<![a-z0-9_\u0080-\U0010ffff])[a-z]{4,}(?![a-z0-9_\u0080-\U0010ffff])", plain)}
+        expected |= {
+            (row, word)
+            for word in re.findall(r"(?<![a-z0-9_\u0080-\U0010ffff])[a-z]{4,}(?![a-z0-9_\u0080-\U0010ffff])", plain)
+        }
     assert sorted(zip(rows.tolist(), words.to_list(), strict=True)) == sorted(expected)
 
 
