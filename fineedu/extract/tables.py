@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import IO, Any
 
@@ -72,11 +72,13 @@ def _parquet(stream: IO[bytes]) -> Iterator[pl.DataFrame]:
 
 
 def _lines(stream: IO[bytes], url: str) -> Iterator[pl.DataFrame]:
+    lines: Iterable[bytes] = stream
     if url.endswith(".gz"):
-        stream = gzip.GzipFile(fileobj=stream)
+        lines = gzip.GzipFile(fileobj=stream)
     elif url.endswith(".zst"):
-        stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream))
-    while batch := list(islice(stream, BATCH_ROWS)):
+        lines = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream))
+    rest = iter(lines)
+    while batch := list(islice(rest, BATCH_ROWS)):
         rows = [json.loads(line) for line in batch if line.strip()]
         wanted = [name for names in _NAMES.values() for name in names]
         found = {name: [_plain(row.get(name)) for row in rows] for name in wanted if any(name in row for row in rows)}
