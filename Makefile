@@ -8,7 +8,7 @@ VLLM   ?= .venv-vllm
 PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 RUN    := $(VENV)/bin/
 
-.PHONY: demo test test-fast test-slow check lint types benchmarks clean browser vllm
+.PHONY: demo test test-fast test-slow check lint types benchmarks clean browser vllm slurm fuzz soak
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fineedu needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
@@ -53,16 +53,29 @@ $(VLLM)/.ready: tests/annotate/make_vllm_model.py | $(VENV)/bin/python
 	@$(VLLM)/bin/python tests/annotate/make_vllm_model.py $(VLLM)/smollm2
 	@touch $@
 
+slurm:
+	@command -v slurmctld >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y slurm-wlm munge >/dev/null 2>&1; } || \
+	  echo "no Slurm: the tests of --engine slurm will be skipped (apt-get install slurm-wlm munge)"
+
+# Examples of each test of what is read from outside, chosen anew each time.
+FUZZ ?= 5000
+fuzz: $(VENV)/.dev
+	FINEEDU_FUZZ=$(FUZZ) $(RUN)pytest tests/fuzz
+
+soak: $(VENV)/.dev
+	$(RUN)python benchmarks/soak.py
+
 vllm:
 	@$(MAKE) --no-print-directory $(VLLM)/.ready || echo "vLLM is not to be had here: the tests of its engines will be skipped"
 
-test: $(VENV)/.torch browser vllm
+test: $(VENV)/.torch browser vllm slurm
 	$(RUN)pytest -n 2 --dist worksteal
 
 test-fast: $(VENV)/.dev
 	$(RUN)pytest -n 2 --dist worksteal -m "not slow"
 
-test-slow: $(VENV)/.torch browser vllm
+test-slow: $(VENV)/.torch browser vllm slurm
 	$(RUN)pytest -n 2 --dist worksteal -m slow
 
 check: lint types

@@ -23,7 +23,7 @@ State = Literal["ok", "missing", "problem"]
 #: extra to what it is for; extras for developers are left out
 _EXTRAS = {
     "ray": "--engine ray: the same run on a Ray cluster",
-    "s3": "inputs on S3 and compatible stores",
+    "s3": "inputs and stores on S3 and compatible services",
     "substrings": "deduplication by exact substrings",
     "llamacpp": "annotating with llama.cpp in process",
     "synthetic": "prevalence over dumps, phrase index",

@@ -22,6 +22,7 @@ from fineedu.extract.documents import SCHEMA as DOCUMENT_SCHEMA
 from fineedu.extract.documents import documents_made_by
 from fineedu.extract.inputs import COMMON_CRAWL, resolve_inputs
 from fineedu.extract.step import ExtractShards
+from fineedu.hub import write_card
 from fineedu.job import Job, Progress
 from fineedu.pool import Pool, store_pool
 from fineedu.recipe import EngineConfig, Recipe, RecipeSource, load_recipe
@@ -263,6 +264,8 @@ def _carry_out(
         manifest = _manifest(plan, files) | {"warnings": warnings, "signals": told}
         write_json(folder / "manifest.json", manifest)
         write_report(folder / "report.html", job, plan.schema, plan.owners, manifest)
+    if (job.store.url or "").startswith("hf://"):
+        write_card(job.store.root / "README.md", job.run_id, manifest)
     timings["total"] = time.monotonic() - started
     write_json(folder / "timings.json", {"seconds": timings, "workers": workers, "engine": engine.name})
     return manifest, timings["total"]

@@ -23,6 +23,7 @@ from fineedu.extract.cascade import ExtractionCascade
 from fineedu.extract.html import Backend
 from fineedu.extract.language import identify
 from fineedu.extract.sandbox import Extracted, Sandbox, SandboxLimits
+from fineedu.extract.tables import is_table, read_table
 from fineedu.job import Source
 from fineedu.recipe import ExtractConfig
 from fineedu.store import BATCH_ROWS, TableWriter, atomic_open, read_facts
@@ -153,6 +154,9 @@ class DocumentReader:
         """
         try:
             with fsspec.open(self._source.url, "rb") as stream:
+                if is_table(self._source.url):
+                    yield from self._table(stream)
+                    return
                 archive = Archive(stream, int(self._config.page_mb * 1e6), self._source.start, self._source.end)
                 rows = self._rows(archive)
                 while batch := list(islice(rows, BATCH_ROWS)):
@@ -170,6 +174,27 @@ class DocumentReader:
             raise FineeduError(
                 f"input {shown}: reading failed: {told}. Run the same command again: it resumes."
             ) from error
+
+    def _table(self, stream: Any) -> Iterator[pl.DataFrame]:
+        """Yield the rows of a table as documents: their text is taken as it is."""
+        for frame in read_table(stream, public_url(self._source.url), int(self._config.page_mb * 1e6)):
+            self.records["row"] += frame.height
+            self.pages += frame.height
+            found = frame.filter(pl.col("text").str.strip_chars().str.len_bytes() > 0)
+            if found.height < frame.height:
+                self.dropped["no_text"] += frame.height - found.height
+            urls = pl.Series("url", [_clean_url(url or "") for url in found["url"]], dtype=pl.String)
+            yield found.with_columns(
+                urls,
+                pl.Series("host", [_host(url) for url in urls], dtype=pl.String),
+                pl.lit(self._dump).alias("dump"),
+                pl.lit(None, pl.UInt16).alias("http_status"),
+                pl.lit("utf-8").alias("charset"),
+                pl.lit(None, pl.String).alias("extractor"),
+                pl.lit(None, pl.String).alias("published"),
+                found["text"].str.len_bytes().alias("text_bytes"),
+                *identify(found["text"]),
+            ).select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
 
     def _rows(self, archive: Archive) -> Iterator[dict[str, Any]]:
         for record, page, extractor in self._answers(archive):

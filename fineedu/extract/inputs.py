@@ -12,6 +12,7 @@ from fsspec.core import url_to_fs
 
 from fineedu.download import public_url
 from fineedu.errors import FineeduError
+from fineedu.extract.tables import TABLES, is_table
 from fineedu.job import Source
 from fineedu.store import Shard
 
@@ -40,7 +41,9 @@ def _expand(pattern: str) -> list[tuple[str, int | None]]:
         ):
             found = sorted(fs.glob(path))
         elif fs.isdir(path) and not protocol.startswith("http"):
-            found = sorted(name for name in fs.find(path) if name.endswith(_ARCHIVES))
+            everything = sorted(fs.find(path))
+            found = [name for name in everything if name.endswith(_ARCHIVES)]
+            found = found or [name for name in everything if is_table(name)]
         else:
             found = [path] if fs.exists(path) else []
         sizes = [fs.info(name).get("size") for name in found]
@@ -53,7 +56,9 @@ def _expand(pattern: str) -> list[tuple[str, int | None]]:
         told = str(error).replace(pattern, shown)
         raise FineeduError(f"input {shown}: cannot be read: {type(error).__name__}: {told}") from error
     if not found:
-        raise FineeduError(f"input {public_url(pattern)}: no such file, or no archive ({', '.join(_ARCHIVES)}) in it")
+        raise FineeduError(
+            f"input {public_url(pattern)}: no such file, or none of {', '.join((*_ARCHIVES, *TABLES))} in it"
+        )
     return [(str(fs.unstrip_protocol(name)), size) for name, size in zip(found, sizes, strict=True)]
 
 

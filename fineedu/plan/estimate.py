@@ -158,7 +158,8 @@ def estimate(whole: Whole, sampled: Sampled, workers: int) -> Estimate:
         for name, cost in sampled.cold.items()
         if name in BY_SHARD and name in sampled.short
     )
-    hours = sum(stage.core_hours for stage in stages.values()) + start * workers / 3600
+    starts = min(workers, math.ceil(whole.shards))
+    hours = sum(stage.core_hours for stage in stages.values()) + start * starts / 3600
     error = _ratio_error(sampled.slices) * whole.bytes / 3600
     scale = whole.bytes / size
     return Estimate(

@@ -13,6 +13,7 @@ from typing import Any
 
 from fineedu.errors import FineeduError
 from fineedu.job import Progress, sum_notes
+from fineedu.remote import work_folder
 from fineedu.status.state import SILENT_SECONDS, state_path
 
 #: Stages in the order in which a document meets them.
@@ -60,7 +61,7 @@ def find_run_folder(output: str | Path, run: str | None) -> Path:
     """
     if run and state_path(Path(run)).is_file():
         return Path(run)
-    found = {path.parent.parent: _read(path) for path in Path(output).glob("runs/*/logs/state.json")}
+    found = {path.parent.parent: _read(path) for path in work_folder(output).glob("runs/*/logs/state.json")}
     fitting = sorted(
         (folder for folder in found if folder.name.startswith(run or "")),
         key=lambda folder: (found[folder].get("started", ""), folder.name),
