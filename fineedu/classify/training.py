@@ -111,7 +111,8 @@ def _make(recipe: TrainingRecipe, outputs: tuple[str, ...], work: Path, lessons:
 def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
     assert recipe.labels is not None
     second = data / recipe.labels.second if recipe.labels.second else None
-    labels = read_labels(data / recipe.labels.target, second)
+    documents = data / recipe.labels.documents if recipe.labels.documents else None
+    labels = read_labels(data / recipe.labels.target, second, documents=documents, expected=recipe.labels.expected)
     rows = read_unlabelled(data / recipe.unlabelled, labels) if recipe.unlabelled else []
     say(f"{len(labels.ids):,} labelled and {len(rows):,} other documents")
     classifier = _make(recipe, ("score",), work, rows)
@@ -274,6 +275,8 @@ def _describe(recipe: TrainingRecipe, data: Path, labels: Labels, unlabelled: in
         "labelled": len(labels.ids),
         "target_labels": int((~np.isnan(labels.target)).sum()),
         "second_labels": int((~np.isnan(labels.second)).sum()),
+        "annotators": labels.annotators,
+        "ids": labels.ids,
         "unlabelled": unlabelled,
         "percentiles_of": sketched,
         "files": labels.files,

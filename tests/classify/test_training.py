@@ -125,3 +125,35 @@ def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(fasttext, "train_supervised", raising=False)
     with pytest.raises(FineeduError, match="fasttext-community"):
         require_training()
+
+
+def test_labels_of_any_file_and_failures_are_no_zeros(tmp_path: Path) -> None:
+    from fineedu.classify.labels import read_labels as read_for_training
+    from fineedu.labels import write_labels
+
+    votes = pl.DataFrame(
+        {
+            "id": ["a", "a", "b", "c"],
+            "annotator": ["x", "y", "x", "x"],
+            "rubric": "edu",
+            "rubric_hash": "h",
+            "sample": [0, 0, 0, 0],
+            "state": ["ok", "ok", "refusal", "ok"],
+            "score": [2.0, 3.0, None, 1.0],
+            "expected_score": [2.25, None, None, 1.5],
+        },
+        schema_overrides={"sample": pl.Int32},
+    )
+    path = tmp_path / "votes.parquet"
+    write_labels(path, votes, {})
+    with pytest.raises(FineeduError, match=r"has no texts: name the store .*labels\.documents"):
+        read_for_training(path, None)
+    write_labels(path, votes.with_columns(text=pl.col("id").repeat_by(3).list.join("")), {})
+    found = read_for_training(path, None)
+    assert (found.ids, found.texts, found.target.tolist()) == (["a", "c"], ["aaa", "ccc"], [2.5, 1.0])
+    assert found.annotators == ("2 annotators (x … y)",)
+    assert read_for_training(path, None, expected=True).target.tolist() == [2.625, 1.5]
+    assert found.on_target_scale([0, 1], 0.5)[0].tolist() == [2.5, 1.0]
+    write_labels(path, votes.filter(pl.col("state") != "ok"), {})
+    with pytest.raises(FineeduError, match=r"no vote in .* has a valid score"):
+        read_for_training(path, None)
