@@ -12,6 +12,7 @@ import yaml
 from fineedu.assets import asset_dir
 from fineedu.classify.bundle import load_bundle
 from fineedu.errors import FineeduError
+from fineedu.evaluate.scores import read_predictions
 from tests.classify.conftest import LEARNED, PLAIN, SOLD
 
 FILLER = [f"word{n}" for n in range(400)]
@@ -65,7 +66,18 @@ def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
         )
     from fineedu.classify.training import train
 
-    first, second = (train(data / "train.yaml", data, data / name) for name in "ab")
+    held = data / "held.parquet"
+    first = train(data / "train.yaml", data, data / "a", held_out=held, sizes=[60])
+    second = train(data / "train.yaml", data, data / "b")
+    found = pl.read_parquet(held)
+    assert found.group_by("n_labels").len()["len"].to_list() == [240, 240]
+    assert found["n_labels"].min() == 60
+    scores = read_predictions(held)
+    assert len(scores.table) == 240
+    with pytest.raises(FineeduError, match="learning curve: 5 labels; there can be 20 to"):
+        train(data / "train.yaml", data, data / "c", held_out=held, sizes=[5])
+    with pytest.raises(FineeduError, match="--held-out a file"):
+        train(data / "train.yaml", data, data / "c", sizes=[60])
     assert first.weights_sha256 == second.weights_sha256
     assert (data / "a" / "bundle.json").read_bytes() == (data / "b" / "bundle.json").read_bytes()
     assert first.metrics["cross_validated"]["spearman"]["value"] > 0.5
