@@ -64,10 +64,12 @@ def _scores(bundle: Bundle) -> str:
     training, metrics = bundle.training, bundle.metrics
     measured, second = metrics["cross_validated"], metrics.get("second_annotator")
     teacher = training["recipe"].get("teacher")
-    lessons = [
-        f"- {training['target_labels']} documents scored by Llama-3-70B-Instruct (FineWeb-Edu's own annotations): the target scale;",
-        f"- {training['second_labels']} documents scored by a second, stricter panel of annotators, mapped to that scale on the overlap;",
-    ]
+    annotators = training.get("annotators", ("the first annotator", "a second one"))
+    lessons = [f"- {training['target_labels']:,} documents scored by {annotators[0]}: the target scale;"]
+    if training["second_labels"]:
+        lessons.append(
+            f"- {training['second_labels']:,} documents scored by {annotators[1]}, mapped to that scale on the overlap;"
+        )
     if teacher:
         parts = ", ".join(f"{name} {teacher[name]:g}" for name in ("word", "character", "embedding") if teacher[name])
         lessons.append(
@@ -123,7 +125,7 @@ not the natural one).
 
 ## Limits
 
-English only: other languages get a score that means nothing. One annotator's taste, with its errors. The labels are a sample
+A language that it was not trained on gets a score that means nothing. One annotator's taste, with its errors. The labels are a sample
 of general web text; in another pool the distribution differs, so take percentiles of your own pool.
 """
 
@@ -183,11 +185,11 @@ Cut by percentile, not by .5: DCLM kept the tenth of its pool that scored highes
 def write_card(path: Path, bundle: Bundle, size: int) -> None:
     """Write a bundle's card in Markdown."""
     both = ", and tells its topic in the same pass" if bundle.labels else ""
+    scale = (bundle.training.get("annotators") or ("see below",))[0]
     task = (
         "tells how much more an English web text is like the positives than like the negatives, as a probability"
         if "positives" in bundle.training
-        else f"scores the educational value of English web text from 0 to 5, on the scale of FineWeb-Edu's annotator\n(Llama-3-70B-Instruct){both}. It was trained on few labels: "
-        "use it to try a pipeline out and to order documents, and train your own for a\ncorpus that matters"
+        else f"scores web text from 0 to 5, on the scale of its annotator ({scale}){both}. With few\nlabels such a model serves to try a pipeline out and to order documents; train your own for a corpus that matters"
         if bundle.task == "score"
         else f"tells which of {len(bundle.labels)} topics an English web text is about"
     )

@@ -10,6 +10,8 @@ import typer
 EPILOG = (
     "Examples:\n\n"
     "[dim]fineedu train models/edu-minilm/train.yaml --data data --output my-model[/]\n\n"
+    "[dim]fineedu train mine.yaml --held-out held.parquet --curve 100 --curve 300[/], then "
+    "[dim]fineedu evaluate held.parquet -l labels.jsonl[/]\n\n"
     "Then score with it in any recipe: [dim]signals: [{classifier: {model: my-model, prefix: mine}}][/]"
 )
 
@@ -20,6 +22,12 @@ def train(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the bundle; default: the recipe's own.")
     ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Parquet file for the cross-validated scores, for fineedu evaluate.")
+    ] = None,
+    curve: Annotated[
+        list[int] | None, typer.Option(help="Fit on so many labels too, for a learning curve; repeatable.")
+    ] = None,
 ) -> None:
     """Train a classifier: cross-validate it, fit it on everything, calibrate it, write a bundle with its card."""
     from rich.console import Console
@@ -28,7 +36,14 @@ def train(
 
     err, out = Console(stderr=True), Console()
     folder = output or recipe.parent
-    bundle = train_bundle(recipe, data, folder, lambda line: err.print(line, highlight=False, markup=False))
+    bundle = train_bundle(
+        recipe,
+        data,
+        folder,
+        lambda line: err.print(line, highlight=False, markup=False),
+        held_out=held_out,
+        sizes=curve or (),
+    )
     names: tuple[str, ...] = ("spearman", "quadratic_kappa", "auc_3", "accuracy", "macro_f1")
     if "positives" in bundle.training:
         names = ("auc_1", "positive_f1_1_rounded")

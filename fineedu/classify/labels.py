@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +45,8 @@ class Labels:
     target: Array
     second: Array
     files: dict[str, str]
+    #: who gave the scores: of the target, and of the second
+    annotators: tuple[str, ...] = ()
 
     def on_target_scale(self, rows: Sequence[int], second_weight: float) -> tuple[Array, Array]:
         """Return one score a document on the target annotator's scale, and its weight.
@@ -54,6 +55,8 @@ class Labels:
         Where both are there, the target annotator counts three times as much.
         """
         target, second = self.target[rows], self.second[rows]
+        if np.isnan(second).all():
+            return target, np.ones(len(target))
         both = ~np.isnan(target) & ~np.isnan(second)
         if both.sum() >= 5:
             slope, offset = np.polyfit(second[both], target[both], 1)
@@ -64,19 +67,47 @@ class Labels:
         return score, np.where(np.isnan(target), second_weight, 1.0)
 
 
-def read_labels(target: Path, second: Path | None) -> Labels:
-    """Read two label files; a document that one annotator scored several times gets the mean."""
+def read_labels(target: Path, second: Path | None, *, documents: Path | None = None, expected: bool = False) -> Labels:
+    """Read one or two label files: votes with a valid score; a document that has several gets their mean.
+
+    Args:
+        target: sets the scale.
+        second: mapped to it.
+        documents: store with the texts, where the label files have none.
+        expected: take the expected score of the answer's probabilities where there is one (a soft label).
+
+    Raises:
+        FineeduError: a file is missing or damaged, has no valid score, or the text of a document is not known.
+    """
+    from fineedu.evaluate.votes import read_documents
+    from fineedu.labels import read_labels as read_votes
+
     texts: dict[str, str] = {}
-    scores: list[dict[str, list[float]]] = [defaultdict(list), defaultdict(list)]
-    files = {}
+    scores: list[dict[str, float]] = [{}, {}]
+    files, annotators = {}, []
     for place, path in enumerate(path for path in (target, second) if path is not None):
-        for row in read_rows(path):
-            texts.setdefault(row["id"], row["text"])
-            scores[place][row["id"]].append(float(row["score"]))
+        score = pl.coalesce("expected_score", "score") if expected else pl.col("score")
+        votes = (
+            read_votes(path).with_columns(score=score).filter(pl.col("state") == "ok", pl.col("score").is_not_null())
+        )
+        if votes.is_empty():
+            raise FineeduError(f"no vote in {path} has a valid score")
+        if "text" not in votes.columns or votes["text"].null_count():
+            if documents is None:
+                raise FineeduError(
+                    f"{path} has no texts: name the store that has them as labels.documents in the recipe"
+                )
+            votes = votes.drop("text", strict=False).join(read_documents(documents, votes["id"]), on="id", how="left")
+            if votes["text"].null_count():
+                raise FineeduError(f"{documents} does not have {votes['text'].null_count():,} documents of {path}")
+        texts = dict(votes.select("id", "text").unique("id", keep="first", maintain_order=True).iter_rows()) | texts
+        scores[place] = dict(votes.group_by("id").agg(pl.col("score").mean()).iter_rows())
+        names = sorted(votes["annotator"].unique())
+        annotators.append(names[0] if len(names) == 1 else f"{len(names)} annotators ({names[0]} … {names[-1]})")
         files[path.name] = hash_file(path)
     ids = sorted(texts)
-    first, other = (np.array([np.mean(part[i]) if i in part else np.nan for i in ids]) for part in scores)
-    return Labels(ids, [texts[i] for i in ids], first, other, files)
+    first, other = (np.array([part.get(i, np.nan) for i in ids]) for part in scores)
+    return Labels(ids, [texts[i] for i in ids], first, other, files, tuple(annotators))
 
 
 def read_unlabelled(path: Path, labels: Labels) -> list[dict[str, Any]]:

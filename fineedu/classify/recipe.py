@@ -22,6 +22,8 @@ class LabelFiles(_Strict):
 
     target: str
     second: str | None = None
+    documents: str | None = Field(None, description="store with the texts, where the label files have none")
+    expected: bool = Field(False, description="soft labels: the expected score where the annotator gave one")
     second_weight: float = Field(0.6, ge=0, description="of a document that only the second annotator has scored")
 
 

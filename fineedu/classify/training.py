@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,15 @@ class Material:
         return np.arange(len(self.labels.ids), len(self.lines))
 
 
-def train(recipe_path: Path, data: Path, output: Path, say: Say = lambda _: None) -> Bundle:
+def train(
+    recipe_path: Path,
+    data: Path,
+    output: Path,
+    say: Say = lambda _: None,
+    *,
+    held_out: Path | None = None,
+    sizes: Sequence[int] = (),
+) -> Bundle:
     """Train, evaluate and write a bundle with its card.
 
     Args:
@@ -67,15 +76,22 @@ def train(recipe_path: Path, data: Path, output: Path, say: Say = lambda _: None
         data: folder that the recipe's paths start from.
         output: folder of the bundle.
         say: told what is going on.
+        held_out: Parquet file for the cross-validated scores (``id``, ``score``, ``n_labels``), which
+            ``fineedu evaluate`` takes; only where the recipe has labels.
+        sizes: numbers of labels to fit on besides all, for a learning curve in that file.
 
     Raises:
         FineeduError: bad recipe, missing data, or a package that is not installed.
     """
     recipe = read_recipe(recipe_path)
+    if (held_out or sizes) and (not held_out or not recipe.labels):
+        raise FineeduError("held-out scores and learning curves: the recipe needs labels, and --held-out a file")
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as work:
-        fit = _fit_scores if recipe.labels else _fit_topics if recipe.topics else _fit_contrast
-        classifier, parts = fit(recipe, data, Path(work), say)
+        if recipe.labels:
+            classifier, parts, held = _fit_scores(recipe, data, Path(work), say, sizes)
+        else:
+            classifier, parts = (_fit_topics if recipe.topics else _fit_contrast)(recipe, data, Path(work), say)
         names = classifier.save(output)
     parts["training"] |= {"recipe": recipe.model_dump(mode="json", exclude_none=True), "packages": _versions()}
     files = {name: hash_file(output / name) for name in names}
@@ -93,6 +109,9 @@ def train(recipe_path: Path, data: Path, output: Path, say: Say = lambda _: None
     # Scored by what was written, not by what is in memory: rounding on the way would show.
     model = Model(draft, family_class(draft.family).load(output, draft))
     bundle = draft.model_copy(update={"golden": tuple(golden_scores(model, GOLDEN_TEXTS))})
+    if held_out:
+        held_out.parent.mkdir(parents=True, exist_ok=True)
+        held.write_parquet(held_out)
     text = json.dumps(bundle.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (output / "bundle.json").write_text(text + "\n", encoding="utf-8")
     write_card(output / "card.md", bundle, sum((output / name).stat().st_size for name in names))
@@ -108,28 +127,33 @@ def _make(recipe: TrainingRecipe, outputs: tuple[str, ...], work: Path, lessons:
         raise FineeduError(f"training recipe {recipe.name}: model.{describe_error(error)}") from error
 
 
-def _fit_scores(recipe: TrainingRecipe, data: Path, work: Path, say: Say) -> tuple[Classifier, dict[str, Any]]:
+def _fit_scores(
+    recipe: TrainingRecipe, data: Path, work: Path, say: Say, sizes: Sequence[int]
+) -> tuple[Classifier, dict[str, Any], pl.DataFrame]:
     assert recipe.labels is not None
     second = data / recipe.labels.second if recipe.labels.second else None
-    labels = read_labels(data / recipe.labels.target, second)
+    documents = data / recipe.labels.documents if recipe.labels.documents else None
+    labels = read_labels(data / recipe.labels.target, second, documents=documents, expected=recipe.labels.expected)
     rows = read_unlabelled(data / recipe.unlabelled, labels) if recipe.unlabelled else []
     say(f"{len(labels.ids):,} labelled and {len(rows):,} other documents")
     classifier = _make(recipe, ("score",), work, rows)
     material = _read(recipe, classifier, labels, rows, data, say)
     raw, calibrated, told = _cross_validate(recipe, classifier, material, say)
+    held = _held_out(recipe, classifier, material, calibrated, sizes, say)
     _learn_classes(classifier, material, np.ones(len(material.others), bool))
     _fit(recipe, classifier, material, np.arange(len(labels.ids)))
     known = ~np.isnan(labels.target)
     knots = fit_knots(raw[known], labels.target[known], recipe.calibration)
     sketched = np.random.default_rng(recipe.seed).permutation(material.others)[:SKETCHED]
     scores = classifier.score_read(classifier.take(material.found, sketched))[:, 0] if len(sketched) else np.zeros(0)
-    return classifier, {
+    parts: dict[str, Any] = {
         "knots": knots,
         "percentiles": percentile_sketch(np.interp(scores, *np.array(knots).T)) if len(scores) else (),
         "training": _describe(recipe, data, labels, len(rows), len(sketched)),
         "labels": material.topics,
         "metrics": _report(material, raw, calibrated, told),
     }
+    return classifier, parts, held
 
 
 def _read(
@@ -202,8 +226,8 @@ def _cross_validate(
     """
     from fineedu.evaluate.leakage import assign_folds
 
-    labels, folds = material.labels, material.folds
-    raw, calibrated = np.full(len(folds), np.nan), np.full(len(folds), np.nan)
+    folds = material.folds
+    raw = np.full(len(folds), np.nan)
     told = np.full((len(material.others), len(material.topics)), np.nan)
     apart = assign_folds(_groups(material) if material.topics else [], recipe.folds, recipe.seed)
     for fold in range(recipe.folds):
@@ -217,12 +241,54 @@ def _cross_validate(
             found = classifier.score_read(classifier.take(material.found, material.others[test]))
             told[test] = found[:, 1 : 1 + len(material.topics)]
         say(f"fold {fold + 1} of {recipe.folds}")
-    known = ~np.isnan(labels.target) & ~np.isnan(raw)
+    return raw, _calibrated(recipe, material, raw), told
+
+
+def _calibrated(recipe: TrainingRecipe, material: Material, raw: Array) -> Array:
+    """Return held-out scores, each fold calibrated by the others' ones."""
+    target, folds = material.labels.target, material.folds
+    known = ~np.isnan(target) & ~np.isnan(raw)
+    calibrated = np.full(len(folds), np.nan)
     for fold in range(recipe.folds):
         others = known & (folds != fold)
-        at, score = np.array(fit_knots(raw[others], labels.target[others], recipe.calibration)).T
+        at, score = np.array(fit_knots(raw[others], target[others], recipe.calibration)).T
         calibrated[folds == fold] = np.interp(raw[folds == fold], at, score)
-    return raw, calibrated, told
+    return calibrated
+
+
+def _held_out(
+    recipe: TrainingRecipe,
+    classifier: Classifier,
+    material: Material,
+    calibrated: Array,
+    sizes: Sequence[int],
+    say: Say,
+) -> pl.DataFrame:
+    """Return held-out scores of models fitted on all labels, and on so many of each fold's training part.
+
+    Which labels come first follows from a hash of id and seed: smaller sets are parts of the larger ones.
+
+    Raises:
+        FineeduError: a fold's training part has fewer labels.
+    """
+    labels, folds = material.labels, material.folds
+    ranks = np.argsort([blake2b(f"{recipe.seed} {name}".encode(), digest_size=8).digest() for name in labels.ids])
+    most = min(int((folds != fold).sum()) for fold in range(recipe.folds))
+    parts = [(most, calibrated)]
+    for size in sorted(set(sizes)):
+        if not 20 <= size < most:
+            raise FineeduError(f"learning curve: {size} labels; there can be 20 to {most - 1}, all that a fold leaves")
+        say(f"learning curve: {size} labels")
+        raw = np.full(len(folds), np.nan)
+        for fold in range(recipe.folds):
+            _fit(recipe, classifier, material, np.sort(ranks[folds[ranks] != fold][:size]))
+            test = np.flatnonzero(folds == fold)
+            raw[test] = classifier.score_read(classifier.take(material.found, test))[:, 0]
+        parts.append((size, _calibrated(recipe, material, raw)))
+    columns = {"id": pl.String, "score": pl.Float64, "n_labels": pl.Int64}
+    return pl.concat(
+        pl.DataFrame({"id": labels.ids, "score": found, "n_labels": size}, schema=columns) for size, found in parts
+    ).fill_nan(None)
 
 
 def _groups(material: Material) -> list[str]:
@@ -274,6 +340,8 @@ def _describe(recipe: TrainingRecipe, data: Path, labels: Labels, unlabelled: in
         "labelled": len(labels.ids),
         "target_labels": int((~np.isnan(labels.target)).sum()),
         "second_labels": int((~np.isnan(labels.second)).sum()),
+        "annotators": labels.annotators,
+        "ids": labels.ids,
         "unlabelled": unlabelled,
         "percentiles_of": sketched,
         "files": labels.files,

@@ -12,6 +12,7 @@ import yaml
 from fineedu.assets import asset_dir
 from fineedu.classify.bundle import load_bundle
 from fineedu.errors import FineeduError
+from fineedu.evaluate.scores import read_predictions
 from tests.classify.conftest import LEARNED, PLAIN, SOLD
 
 FILLER = [f"word{n}" for n in range(400)]
@@ -65,7 +66,18 @@ def test_training_is_deterministic_and_makes_a_sound_bundle(data: Path) -> None:
         )
     from fineedu.classify.training import train
 
-    first, second = (train(data / "train.yaml", data, data / name) for name in "ab")
+    held = data / "held.parquet"
+    first = train(data / "train.yaml", data, data / "a", held_out=held, sizes=[60])
+    second = train(data / "train.yaml", data, data / "b")
+    found = pl.read_parquet(held)
+    assert found.group_by("n_labels").len()["len"].to_list() == [240, 240]
+    assert found["n_labels"].min() == 60
+    scores = read_predictions(held)
+    assert len(scores.table) == 240
+    with pytest.raises(FineeduError, match="learning curve: 5 labels; there can be 20 to"):
+        train(data / "train.yaml", data, data / "c", held_out=held, sizes=[5])
+    with pytest.raises(FineeduError, match="--held-out a file"):
+        train(data / "train.yaml", data, data / "c", sizes=[60])
     assert first.weights_sha256 == second.weights_sha256
     assert (data / "a" / "bundle.json").read_bytes() == (data / "b" / "bundle.json").read_bytes()
     assert first.metrics["cross_validated"]["spearman"]["value"] > 0.5
@@ -125,3 +137,35 @@ def test_predict_only_build_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(fasttext, "train_supervised", raising=False)
     with pytest.raises(FineeduError, match="fasttext-community"):
         require_training()
+
+
+def test_labels_of_any_file_and_failures_are_no_zeros(tmp_path: Path) -> None:
+    from fineedu.classify.labels import read_labels as read_for_training
+    from fineedu.labels import write_labels
+
+    votes = pl.DataFrame(
+        {
+            "id": ["a", "a", "b", "c"],
+            "annotator": ["x", "y", "x", "x"],
+            "rubric": "edu",
+            "rubric_hash": "h",
+            "sample": [0, 0, 0, 0],
+            "state": ["ok", "ok", "refusal", "ok"],
+            "score": [2.0, 3.0, None, 1.0],
+            "expected_score": [2.25, None, None, 1.5],
+        },
+        schema_overrides={"sample": pl.Int32},
+    )
+    path = tmp_path / "votes.parquet"
+    write_labels(path, votes, {})
+    with pytest.raises(FineeduError, match=r"has no texts: name the store .*labels\.documents"):
+        read_for_training(path, None)
+    write_labels(path, votes.with_columns(text=pl.col("id").repeat_by(3).list.join("")), {})
+    found = read_for_training(path, None)
+    assert (found.ids, found.texts, found.target.tolist()) == (["a", "c"], ["aaa", "ccc"], [2.5, 1.0])
+    assert found.annotators == ("2 annotators (x … y)",)
+    assert read_for_training(path, None, expected=True).target.tolist() == [2.625, 1.5]
+    assert found.on_target_scale([0, 1], 0.5)[0].tolist() == [2.5, 1.0]
+    write_labels(path, votes.filter(pl.col("state") != "ok"), {})
+    with pytest.raises(FineeduError, match=r"no vote in .* has a valid score"):
+        read_for_training(path, None)
