@@ -23,7 +23,7 @@ import ahocorasick_rs
 import numpy as np
 import polars as pl
 
-from fineedu.signals.heuristics.arrow import TextBuffer, text_buffer
+from fineedu.kernels.arrow import TextBuffer, text_buffer
 from fineedu.synthetic.counting import CountJob, count
 from fineedu.synthetic.frequency import FrequencyTable
 from fineedu.synthetic.index import PhraseIndex, build

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
-from fineedu.recipe import located, read_settings
+from fineedu.settings import located, read_settings
 
 #: What documents are compared by, and the columns that may tell it, the first that is there.
 SHIFTS: dict[str, tuple[str, ...]] = {

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from fineedu.ablate.config import AblationConfig, Choice
 from fineedu.errors import FineeduError
-from fineedu.recipe import DedupConfig, Recipe, SelectConfig, load_recipe, set_key
+from fineedu.recipe import DedupConfig, Recipe, SelectConfig, load_recipe
+from fineedu.settings import set_key
 from fineedu.store import fingerprint
 
 #: More cells than this make a page and an overlap matrix that nobody reads (10,000 cells: 800 MB).

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fineedu.errors import FineeduError
-from fineedu.recipe import located
+from fineedu.settings import located
 from fineedu.signals.phrases import lexicon_path
 
 Kind = Literal["proxy", "style", "content", "control"]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
-from fineedu.recipe import located, override
+from fineedu.settings import located, override
 from fineedu.store import fingerprint
 
 #: beginning of public access to ChatGPT

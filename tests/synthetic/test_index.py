@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineedu.errors import FineeduError
-from fineedu.signals.heuristics.arrow import text_buffer
+from fineedu.kernels.arrow import text_buffer
 from fineedu.synthetic.index import PhraseIndex, build
 from fineedu.synthetic.matching import find_phrases, make_matcher
 from fineedu.synthetic.recipe import InputConfig
