@@ -82,6 +82,7 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/dedup.py --growth 1 3
 	$(RUN)python benchmarks/annotate.py
 	$(RUN)python benchmarks/selection.py
+	$(RUN)python benchmarks/ablate.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis
