@@ -96,6 +96,7 @@ benchmarks: $(VENV)/.dev
 	$(RUN)python benchmarks/annotate.py
 	$(RUN)python benchmarks/selection.py
 	$(RUN)python benchmarks/synthetic.py
+	$(RUN)python benchmarks/ablate.py
 
 clean:
 	rm -rf $(VENV) $(VLLM) demo-output .pytest_cache .ruff_cache .mypy_cache .hypothesis

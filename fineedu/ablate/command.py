@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+SHIPPED = "dclm-top-x, dedup-scope, dump-by-dump, edu-thresholds, nemotron-levels"
 EPILOG = (
     "Examples:\n\n"
     "[dim]fineedu ablate edu-thresholds -o out --labels labels.jsonl[/]\n\n"
@@ -16,7 +17,7 @@ EPILOG = (
 
 
 def ablate(
-    ablation: Annotated[str, typer.Argument(help="A shipped ablation, or the path of a .yaml file.")],
+    ablation: Annotated[str, typer.Argument(help=f"Shipped: {SHIPPED}; or the path of a .yaml file.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the store, or parquet files with the signals.")
     ] = Path("fineedu-output"),

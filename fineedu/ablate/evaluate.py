@@ -248,11 +248,7 @@ def run_cells(
     ids, keeps, _ = work.labelled.table()
     scores, absent = _scored(config, truth, ids, keeps)
     tokens = sums.totals[:, 1]
-    front = front_share = None
-    if scores is not None:
-        precision = np.array([np.nan if found.value is None else found.value for found in scores.precision])
-        front = pareto(tokens, precision)
-        front_share = pareto(tokens, scores.precision_draws).mean(axis=0)
+    front, front_share = _front(scores, tokens)
     return Ablation(
         config=config,
         cells=tuple(cells),
@@ -282,6 +278,14 @@ def run_cells(
             *(f"cell {cell.name!r} keeps nothing" for cell, n in zip(cells, kept, strict=True) if not n),
         ),
     )
+
+
+def _front(scores: Scores | None, tokens: Array) -> tuple[npt.NDArray[np.bool_] | None, Array | None]:
+    """Tell which cells are on the Pareto front of tokens and precision, and in which share of the resamples."""
+    if scores is None:
+        return None, None
+    precision = np.array([np.nan if found.value is None else found.value for found in scores.precision])
+    return pareto(tokens, precision), pareto(tokens, scores.precision_draws).mean(axis=0)
 
 
 def _notes(work: _Pass) -> list[str]:

@@ -171,18 +171,19 @@ def _controls(
     schema: Mapping[str, pl.DataType],
 ) -> tuple[Control, ...]:
     bounds: dict[tuple[str, str], list[float]] = {}
-    for clause in varying:
-        if clause in thresholds:
-            bounds.setdefault((thresholds[clause].column, thresholds[clause].op), []).append(thresholds[clause].bound)
-    for column in [*(select.by for select in selects if select.by is not None), *wanted]:
+    for clause, found in thresholds.items():
+        # One bound only is a filter on or off: a switch, unless its column is asked for.
+        if clause in varying or found.column in wanted:
+            bounds.setdefault((found.column, found.op), []).append(found.bound)
+    for column in wanted:
+        if column not in schema or not schema[column].is_numeric():
+            raise FineeduError(f"sliders.{column}: no column of numbers")
         if column not in {name for name, _ in bounds}:
-            if column not in schema or not schema[column].is_numeric():
-                raise FineeduError(f"sliders.{column}: no column of numbers")
             bounds[column, ">="] = []
     order = sorted(bounds, key=lambda key: (key[0] not in wanted, -len(bounds[key])))
     chosen: list[tuple[str, str]] = []
     for key in order:
-        ranged = key[0] in wanted or len(set(bounds[key])) > 1 or "score" in key[0]
+        ranged = key[0] in wanted or len(set(bounds[key])) > 1
         if key[0] not in {name for name, _ in chosen} and len(chosen) < max(POSITIONS) and ranged:
             chosen.append(key)
     told = [thresholds[clause] for clause in _clauses(selects[0]) if clause in thresholds]
@@ -203,13 +204,11 @@ def _control(
 ) -> Control | None:
     if wanted is not None:
         low, high, step = wanted.low, wanted.high, wanted.step
-    elif len(set(bounds)) > 1:
+    else:
         width = max(bounds) - min(bounds)
         low, high = min(bounds) - width, max(bounds) + width
         low = max(low, 0.0) if min(bounds) >= 0 else low
         step = _nice((high - low) / max(most - len(set(bounds)), most // 2))
-    else:
-        low, high, step = 0.0, 5.0, _nice(5.0 / (most - 2))
     first = math.floor(low / step + 1e-9)
     ticks = [round(number * step, 10) for number in range(first, math.ceil(high / step - 1e-9) + 1)]
     spread = sorted({*ticks[: most + 40], *bounds})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fineedu.ablate.command import SHIPPED
 from fineedu.ablate.config import AblationConfig, load_ablation, shipped_ablations
 from fineedu.ablate.grid import make_cells, neighbours
 from fineedu.errors import FineeduError
@@ -99,6 +100,10 @@ def test_overrides_and_neighbouring_files(tmp_path: Path) -> None:
         load_ablation(path, ["samples"])
     with pytest.raises(FineeduError, match="no ablation 'x': shipped are"):
         load_ablation("x")
+
+
+def test_help_names_what_is_shipped() -> None:
+    assert list(shipped_ablations()) == SHIPPED.split(", ")
 
 
 @pytest.mark.parametrize("name", list(shipped_ablations()))
