@@ -310,6 +310,34 @@ def located(path: Path, node: yaml.Node | None, location: tuple[int | str, ...],
     return FineeduError(f"{path}{f':{line}' if line else ''}: {key}: {message}" if key else f"{path}: {message}")
 
 
+def read_yaml(path: Path, kind: str) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Read a YAML file that holds a mapping.
+
+    Args:
+        path: the file.
+        kind: what it is, for messages: ``recipe``.
+
+    Returns:
+        The mapping, and its nodes, which know their lines.
+
+    Raises:
+        FineeduError: it cannot be read, is not YAML, or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FineeduError(f"cannot read the {kind} {path}: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict):
+        raise FineeduError(f"{path}: a {kind} is a mapping of settings, this is {type(raw).__name__}")
+    return raw, node
+
+
 def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> RecipeSource:
     """Load a shipped recipe by name or any by path, apply overrides, and check it.
 
@@ -321,18 +349,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
         FineeduError: no such recipe, not YAML, an unknown key or a bad value; names file, line and key.
     """
     path = _find(recipe)
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FineeduError(f"cannot read the recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    raw, node = read_yaml(path, "recipe")
     raw.setdefault("name", path.stem)
     for setting in overrides or []:
         override(raw, setting)

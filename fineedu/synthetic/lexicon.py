@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fineedu.errors import FineeduError
-from fineedu.recipe import located
+from fineedu.recipe import located, read_yaml
 from fineedu.signals.phrases import lexicon_path
 
 Kind = Literal["proxy", "style", "content", "control"]
@@ -104,17 +103,7 @@ def read_lexicon(lexicon: str, folder: Path | None = None) -> Lexicon:
         path = lexicon_path(lexicon)
     else:
         path = folder / path
-    try:
-        text = path.read_text(encoding="utf-8")
-        node, raw = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FineeduError(f"cannot read the lexicon {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise FineeduError(f"{path}: a lexicon is a mapping with name, prefix and phrases")
+    raw, node = read_yaml(path, "lexicon")
     try:
         found = Lexicon.model_validate({"name": path.stem} | raw)
     except ValidationError as error:

@@ -6,12 +6,11 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
-from fineedu.recipe import located, override
+from fineedu.recipe import located, override, read_yaml
 from fineedu.store import fingerprint
 
 #: beginning of public access to ChatGPT
@@ -163,17 +162,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> tuple
                 f"no recipe {str(recipe)!r}: shipped are {', '.join(shipped)}; or give the path of a .yaml file"
             )
         path = shipped[str(recipe)]
-    try:
-        text = path.read_text(encoding="utf-8")
-        node, raw = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FineeduError(f"cannot read the recipe {path}: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise FineeduError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise FineeduError(f"{path}: a recipe is a mapping of settings, this is {type(raw).__name__}")
+    raw, node = read_yaml(path, "recipe")
     raw.setdefault("name", path.stem)
     for setting in overrides or []:
         override(raw, setting)
