@@ -43,7 +43,8 @@ _META_DATES = (
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 #: References to surrogates, NUL, controls and noncharacters: lxml keeps them, and then cannot encode the whole page.
 _BAD_REFERENCE = re.compile(
-    r"&#(?:x0*(?:d[89a-f][0-9a-f]{2}|fff[ef]|[0-8bcef]|1[0-9a-f])|0*(?:5529[6-9]|55[3-9]\d\d|56\d{3}|57[0-2]\d\d|573[0-3]\d|5734[0-3]|[0-8]));?",
+    r"&#(?:x0*(?:d[89a-f][0-9a-f]{2}|fff[ef]|[0-8bcef]|1[0-9a-f])(?![0-9a-f])"
+    r"|0*(?:5529[6-9]|55[3-9]\d\d|56\d{3}|57[0-2]\d\d|573[0-3]\d|5734[0-3]|6553[45]|[0-8]|1[124-9]|2\d|3[01])(?!\d));?",
     re.IGNORECASE,
 )
 

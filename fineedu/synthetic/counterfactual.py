@@ -201,10 +201,7 @@ def counterfactual(
     alpha = scatter if negative_binomial else 0.0
     covariance = fit.covariance * (effect if negative_binomial else dispersion)
     chance = np.random.default_rng(seed)
-    # Student's t: the scatter is itself estimated, from few periods.
-    normal = chance.standard_normal((_DRAWS, len(covariance)))
-    scale = np.sqrt(freedom / chance.chisquare(freedom, _DRAWS))[:, None]
-    moved = normal @ np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance))).T * scale
+    moved = _draw(covariance, freedom, chance)
     after = ~series.before & there
     pooled_gradient = fit.expected[after] @ fit.gradient[after] / fit.expected[after].sum()
     gradient = np.vstack([fit.gradient, pooled_gradient])
@@ -233,6 +230,13 @@ def counterfactual(
         detectable_rise(float(expected[-1]), dispersion, alpha / max(1, after.sum()), variance, power),
         fit.slope,
     )
+
+
+def _draw(covariance: Array, freedom: int, chance: np.random.Generator) -> Array:
+    """Draw deviations of the coefficients; Student's t, as the scatter is itself estimated, from few periods."""
+    normal = chance.standard_normal((_DRAWS, len(covariance)))
+    scale = np.sqrt(freedom / chance.chisquare(freedom, _DRAWS))[:, None]
+    return np.asarray(normal @ np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance))).T * scale)
 
 
 class _Comparison(NamedTuple):

@@ -107,20 +107,7 @@ def excess_words(
     if len(earlier) < 2:
         return ExcessWords(period, (), pl.DataFrame(), pruned)
     names = [period, *reversed(earlier)]
-    factors = mix_factors(documents, names)
-    table = (
-        frequency.join(factors.lazy(), on=["period", "stratum"])
-        .group_by("word", "period")
-        .agg(pl.col("documents").sum().alias("n"), (pl.col("documents") * pl.col("factor")).sum().alias("weighted"))
-        .collect(engine="streaming")
-        .pivot(on="period", index="word", values=["n", "weighted"])
-    )
-    missing = [f"{kind}_{name}" for kind in ("n", "weighted") for name in names]
-    table = table.with_columns(pl.lit(0.0).alias(name) for name in missing if name not in table.columns)
-    table = table.with_columns(pl.col(missing).fill_null(0))
-    size = float(factors["size"].max()) if factors.height else 0.0  # type: ignore[arg-type]
-    shares = [(table[f"weighted_{name}"].to_numpy().astype(np.float64) + 1) / (size + 1) for name in names]
-    counts = table[f"n_{period}"].to_numpy()
+    counts, shares = _shares(frequency, documents, names)
     ahead = (years[period] - years[names[1]]) / (years[names[1]] - years[names[2]])
     p, q = shares[0], counterfactual_share(shares[1], shares[2], ahead)
     # Sampling error of p and of both shares that q is from; years of a million abstracts have next to none.
@@ -136,9 +123,7 @@ def excess_words(
         .then(pl.lit("content"))
         .otherwise(pl.lit("unlisted"))
     )
-    words = table.select(
-        "word",
-        documents=pl.Series(counts.astype(np.int64)),
+    words = counts.with_columns(
         p=pl.Series(p),
         q=pl.Series(q),
         excess=pl.Series(p - q),
@@ -150,6 +135,24 @@ def excess_words(
     return ExcessWords(
         period, tuple(earlier), words.sort("is_excess", "excess", "word", descending=[True, True, False]), pruned
     )
+
+
+def _shares(frequency: pl.LazyFrame, documents: pl.DataFrame, names: list[str]) -> tuple[pl.DataFrame, list[Array]]:
+    """Return each word with the first period's documents, and its share of documents in each period at one mix."""
+    factors = mix_factors(documents, names)
+    sums = frequency.join(factors.lazy(), on=["period", "stratum"]).group_by("word", "period", "stratum", "factor")
+    counted = sums.agg(pl.col("documents").sum()).collect(engine="streaming").sort("word", "period", "stratum")
+    table = (
+        counted.group_by("word", "period", maintain_order=True)
+        .agg(pl.col("documents").sum().alias("n"), (pl.col("documents") * pl.col("factor")).sum().alias("weighted"))
+        .pivot(on="period", index="word", values=["n", "weighted"])
+    )
+    missing = [f"{kind}_{name}" for kind in ("n", "weighted") for name in names]
+    table = table.with_columns(pl.lit(0.0).alias(name) for name in missing if name not in table.columns)
+    table = table.with_columns(pl.col(missing).fill_null(0))
+    size = float(factors["size"].max()) if factors.height else 0.0  # type: ignore[arg-type]
+    shares = [(table[f"weighted_{name}"].to_numpy().astype(np.float64) + 1) / (size + 1) for name in names]
+    return table.select("word", pl.col(f"n_{names[0]}").cast(pl.Int64).alias("documents")), shares
 
 
 def mix_factors(documents: pl.DataFrame, names: list[str]) -> pl.DataFrame:

@@ -77,6 +77,15 @@ def wilson(part: Array, whole: Array, effect: Array) -> tuple[Array, Array]:
     return np.where(p == 0, 0.0, low), np.where(p == 1, 1.0, high)
 
 
+_MOMENTS = [
+    pl.col("hits", "hit_documents").sum(),
+    (pl.col("hits") ** 2).sum().alias("hh"),
+    (pl.col("hits") * pl.col("words")).sum().alias("hw"),
+    (pl.col("hit_documents") ** 2).sum().alias("pp"),
+    (pl.col("hit_documents") * pl.col("documents")).sum().alias("pd"),
+]
+
+
 def rate_table(
     cells: pl.DataFrame, hits: pl.DataFrame, by: Sequence[str], series: pl.DataFrame | None = None
 ) -> pl.DataFrame:
@@ -106,13 +115,7 @@ def rate_table(
         (pl.col("words") ** 2).sum().alias("ww"),
         (pl.col("documents") ** 2).sum().alias("dd"),
     )
-    moments = found.group_by([*names, *by]).agg(
-        pl.col("hits", "hit_documents").sum(),
-        (pl.col("hits") ** 2).sum().alias("hh"),
-        (pl.col("hits") * pl.col("words")).sum().alias("hw"),
-        (pl.col("hit_documents") ** 2).sum().alias("pp"),
-        (pl.col("hit_documents") * pl.col("documents")).sum().alias("pd"),
-    )
+    moments = found.group_by([*names, *by]).agg(_MOMENTS)
     if series is not None:
         totals = series.join(totals, how="cross")
     keys = [*names, *by]
