@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 
 SETTINGS = ["--set", "dedup={by: [exact]}", "--set", "write.format=parquet", "--set", "signals=[exact, heuristics]"]
 Limit = Callable[[], None]
+# Kernels are compiled once on a fresh machine, which a busy one takes minutes for.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def start(
 
 def run(archives: Path, output: Path, *more: str, limit: Limit | None = None, **environment: str) -> tuple[int, str]:
     process = start(archives, output, *more, limit=limit, **environment)
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=600)
     return process.returncode, errors
 
 

@@ -19,6 +19,8 @@ from tests.cluster.slurm import Cluster, missing_tools, slurm_cluster
 from tests.conftest import ROOT
 
 SHARDS = 6
+# Kernels are compiled once on a fresh machine, which a busy one takes minutes for.
+pytestmark = pytest.mark.timeout(900)
 SETTINGS = ["--set", "dedup={by: [exact]}", "--set", "signals=[exact, heuristics, edu]"]
 
 
@@ -40,7 +42,7 @@ def start(
 
 
 def end(run: subprocess.Popen[str]) -> str:
-    _, errors = run.communicate(timeout=250)
+    _, errors = run.communicate(timeout=600)
     assert run.returncode == 0, errors
     return errors
 
@@ -105,7 +107,7 @@ def test_what_a_slurm_task_says_reaches_the_user(slurm: Cluster, tmp_path: Path)
     end(start(tmp_path / "in", tmp_path / "out", "local"))
     shard.write_bytes(shard.read_bytes()[:-50])
     run = start(tmp_path / "in", tmp_path / "out", "slurm", slurm.environment)
-    _, errors = run.communicate(timeout=100)
+    _, errors = run.communicate(timeout=300)
     assert run.returncode == 2
     assert "00000.parquet is damaged" in errors
 

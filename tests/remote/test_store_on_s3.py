@@ -21,6 +21,8 @@ from tests.remote.server import Troubles, environment, moto, troubled
 
 pytest.importorskip("s3fs", reason="pip install 'fineedu[s3]'")
 SETTINGS = ["--set", "dedup={by: [exact]}", "--set", "write.format=parquet"]
+# Kernels are compiled once on a fresh machine, which a busy one takes minutes for.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def start(source: Path, output: str, work: Path, port: int, *more: str) -> subpr
 
 
 def finish(run: subprocess.Popen[str]) -> str:
-    _, errors = run.communicate(timeout=200)
+    _, errors = run.communicate(timeout=600)
     assert run.returncode == 0, errors
     return errors
 
@@ -148,7 +150,7 @@ def test_two_runs_on_one_output(server: int, bucket: str, crawl: Path, tmp_path:
     first = start(crawl, url, tmp_path / "one", server, "--workers", "1")
     until(lambda: list((tmp_path / "one").rglob("state.json")), first)
     second = start(crawl, url, tmp_path / "two", server)
-    _, errors = second.communicate(timeout=100)
+    _, errors = second.communicate(timeout=300)
     assert second.returncode == 2
     assert "another run is writing to s3://" in errors and "Traceback" not in errors
     finish(first)
@@ -158,7 +160,7 @@ def test_two_runs_on_one_output(server: int, bucket: str, crawl: Path, tmp_path:
 @pytest.mark.slow
 def test_no_such_bucket_and_no_server(server: int, crawl: Path, tmp_path: Path) -> None:
     run = start(crawl, "s3://there-is-none/store", tmp_path, server)
-    _, errors = run.communicate(timeout=200)
+    _, errors = run.communicate(timeout=600)
     assert run.returncode == 2
     assert "there-is-none" in errors and "Traceback" not in errors
     assert len([line for line in errors.splitlines() if line.startswith("error:")]) == 1
