@@ -15,7 +15,7 @@ from fineedu.classify.family import Array, Classifier, Targets
 from fineedu.errors import FineeduError
 
 WEIGHTS = "model.ftz"
-#: Lines in one call of fastText, whose loop is in C++: with 256 a document costs 6 % more, by what each call brings along.
+#: lines in one call of fastText, whose loop is in C++; with 256 a document costs 6 % more
 CHUNK = 1024
 #: settings of a recipe that are not fastText's own
 _OWN = {"step", "labelled_copies", "quantise"}
