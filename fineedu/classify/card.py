@@ -114,8 +114,8 @@ label and the length are the trivial baselines.
 {ranks}{ceiling}
 
 With {measured["positives"]["3"]} positives the figures at 3 are uncertain by a tenth and more in either direction; choose the threshold by the share of
-text you want to keep, and look at the borderline documents in the report. The recipe's settings were chosen by the same documents, split otherwise, so
-the figures are optimistic by a little; labels from elsewhere are the test that counts.
+text you want to keep, and look at the borderline documents in the report. Settings of a recipe that were chosen by the same
+documents make the figures optimistic by a little; labels from elsewhere are the test that counts.
 
 {topics}## Calibration
 

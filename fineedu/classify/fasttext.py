@@ -15,8 +15,8 @@ from fineedu.classify.family import Array, Classifier, Targets
 from fineedu.errors import FineeduError
 
 WEIGHTS = "model.ftz"
-#: lines in one call of fastText: its loop is in C++, and a call for each line costs a fifth more
-CHUNK = 256
+#: lines in one call of fastText, whose loop is in C++; with 256 a document costs 6 % more
+CHUNK = 1024
 #: settings of a recipe that are not fastText's own
 _OWN = {"step", "labelled_copies", "quantise"}
 
@@ -137,11 +137,12 @@ class FastTextClassifier(Classifier):
         fastText would give even those a label.
         """
         out = np.full((len(found), len(self.outputs)), np.nan)
-        rows = np.flatnonzero((found.str.len_bytes() > 0).fill_null(False).to_numpy())
+        # The low-level calls take the newline that ends fastText's input; bytes spare them a conversion.
+        lines = (found + "\n").cast(pl.Binary).to_list()
+        rows = np.array([row for row, line in enumerate(lines) if line is not None and len(line) > 1], dtype=np.int64)
         for start in range(0, len(rows), CHUNK):
             some = rows[start : start + CHUNK]
-            # The low-level calls take the newline that ends fastText's input; bytes spare them a conversion.
-            labels, odds = self._predict((found.gather(some) + "\n").cast(pl.Binary).to_list())
+            labels, odds = self._predict([lines[row] for row in some])
             # A label without a value is None, which becomes NaN.
             told = np.array(list(map(self.values.get, chain.from_iterable(labels))), dtype=np.float64)
             owner = np.repeat(np.arange(len(some)), [len(row) for row in labels])

@@ -61,6 +61,7 @@ class Head:
     def __init__(self, settings: HeadSettings | None = None) -> None:
         self.config = settings or HeadSettings()
         self._arrays: dict[str, npt.NDArray[np.float32]] = {}
+        self._lengths: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
     def fit(self, vectors: Array, targets: Targets) -> Self:
         """Fit on n×d vectors; rows of NaN (no text) are left out.
@@ -136,9 +137,19 @@ class Head:
                 return np.asarray(odds / odds.sum())
         if "support" in arrays:
             gamma, offset = arrays["kernel"]
-            near = np.exp(-gamma * np.square(arrays["support"] - vector).sum(1))
+            # |s - v|² = |s|² + |v|² - 2 s·v: one product in place of a table of differences.
+            single = vector.astype(np.float32)
+            distance = self._squares() + single @ single - 2 * (arrays["support"] @ single)
+            near = np.exp(-gamma * np.maximum(distance, 0.0))
             parts.append(np.array([near @ arrays["dual"] + offset]))
         return np.asarray(np.mean(parts, axis=0))
+
+    def _squares(self) -> npt.NDArray[np.float32]:
+        """Return the squared lengths of the support vectors, computed once for each set of them."""
+        support = self._arrays["support"]
+        if self._lengths is None or self._lengths[0] is not support:
+            self._lengths = support, np.square(support).sum(1)
+        return self._lengths[1]
 
     def arrays(self) -> list[tuple[str, npt.NDArray[Any]]]:
         """Return what to store; support vectors as float16, and ``predict`` uses these from now on."""
