@@ -85,7 +85,7 @@ kind, folder, limit, room = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), in
 
 def work(root, limit):
     if kind == "clusters":
-        return cluster(root, 5_000_000, limit)
+        return cluster(root, 8_000_000, limit)
     config = DedupConfig.model_validate({{"substrings": {{"bytes": 200}}, "memory_mb": limit, "scope": "global"}})
     shards = [Shard("D", int(path.stem)) for path in sorted(root.glob("documents/dump=D/*.parquet"))]
     list(substrings.ListAnchors(Store(root), config, {{}}).run(shards))
@@ -116,7 +116,7 @@ def hard(kind: str, folder: Path, limit: int, room: int) -> subprocess.Completed
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a hard limit of data is Linux's")
-@pytest.mark.parametrize(("kind", "room"), [("clusters", 210), ("substrings", 210)])
+@pytest.mark.parametrize(("kind", "room"), [("clusters", 310), ("substrings", 210)])
 def test_under_a_hard_limit_the_setting_holds_and_without_it_the_work_fails(
     kind: str, room: int, tmp_path: Path
 ) -> None:
@@ -124,7 +124,7 @@ def test_under_a_hard_limit_the_setting_holds_and_without_it_the_work_fails(
     from fineedu.store import Store
 
     if kind == "clusters":
-        for shard in shards_of(5_000_000):
+        for shard in shards_of(8_000_000):
             make_shard(Store(tmp_path), shard, shard.index * SHARD, SHARD)
     else:
         story = [" ".join(words(1000, n)) for n in range(3000)]
