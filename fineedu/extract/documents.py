@@ -29,7 +29,7 @@ from fineedu.recipe import ExtractConfig
 from fineedu.store import BATCH_ROWS, TableWriter, atomic_open, read_facts
 
 #: Raised whenever the same archive would give other documents.
-_VERSION = 2
+_VERSION = 3
 #: The same for the pages that a cascade reads twice.
 _GATE_VERSION = 2
 
