@@ -16,7 +16,6 @@ import pytest
 from fineedu.dedup.run import dedup_store
 from fineedu.recipe import DedupConfig
 from tests.archives import tree_digest
-from tests.dedup.pages import words
 from tests.dedup.stores import documents, make_store, mixed_texts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -67,79 +66,6 @@ def test_the_limit_holds_and_changes_nothing(tmp_path: Path) -> None:
     done = clustered(tmp_path, count, 100)
     assert done.returncode == 1
     assert "memory_mb 100 is too little for 1,200,000 documents: it takes " in done.stderr
-
-
-HARD = """
-import resource, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-import numpy as np
-import polars as pl
-from benchmarks.dedup import cluster
-from fineedu.dedup import substrings
-from fineedu.dedup.cluster import Memory
-from fineedu.recipe import DedupConfig
-from fineedu.store import Shard, Store
-
-kind, folder, limit, room = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-
-def work(root, limit):
-    if kind == "clusters":
-        return cluster(root, 8_000_000, limit)
-    config = DedupConfig.model_validate({{"substrings": {{"bytes": 200}}, "memory_mb": limit, "scope": "global"}})
-    shards = [Shard("D", int(path.stem)) for path in sorted(root.glob("documents/dump=D/*.parquet"))]
-    list(substrings.ListAnchors(Store(root), config, {{}}).run(shards))
-    substrings.find_substrings(Store(root), shards, config, {{}}, Memory(limit))
-
-# Compiled and loaded before the limit: it is of what the work takes.
-if kind == "clusters":
-    from benchmarks.dedup import make_shard
-    make_shard(Store(folder / "small"), Shard("D", 0), 0, 1000)
-    cluster(folder / "small", 1000, 4000)
-else:
-    work(folder / "small", 4000)
-held = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
-used = Memory.used()
-if room:
-    resource.setrlimit(resource.RLIMIT_DATA, (held + room * 1_000_000, held + room * 1_000_000))
-work(folder, used // 1_000_000 + limit)
-print("done")
-"""
-
-
-def hard(kind: str, folder: Path, limit: int, room: int) -> subprocess.CompletedProcess[str]:
-    """Work in a process that the kernel lets have no more than ``room`` MB on top of what it started with."""
-    command = [sys.executable, "-c", HARD.format(root=str(ROOT)), kind, str(folder), str(limit), str(room)]
-    environment = os.environ | {"POLARS_MAX_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=environment)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="a hard limit of data is Linux's")
-@pytest.mark.parametrize(("kind", "room"), [("clusters", 310), ("substrings", 210)])
-def test_under_a_hard_limit_the_setting_holds_and_without_it_the_work_fails(
-    kind: str, room: int, tmp_path: Path
-) -> None:
-    from benchmarks.dedup import SHARD, make_shard, shards_of
-    from fineedu.store import Store
-
-    if kind == "clusters":
-        for shard in shards_of(8_000_000):
-            make_shard(Store(tmp_path), shard, shard.index * SHARD, SHARD)
-    else:
-        story = [" ".join(words(1000, n)) for n in range(3000)]
-        make_store(tmp_path, documents([*story, *story]), 500)
-        make_store(tmp_path / "small", documents(story[:20]), 20)
-    outcomes = []
-    for limit, most in ((4000, 0), (4000, room), (room, room)):
-        done = hard(kind, tmp_path, limit, most)
-        print(kind, limit, most, done.returncode, done.stderr[-300:])
-        outcomes.append((done.returncode, tree_digest(tmp_path / "signals") if done.returncode == 0 else None))
-        for path in (tmp_path / "signals").rglob("*.parquet"):
-            path.unlink()
-    assert outcomes[0][0] == 0
-    assert outcomes[1][0] != 0
-    assert outcomes[2] == outcomes[0]
 
 
 @pytest.mark.slow
