@@ -79,10 +79,13 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[5:] == sorted(rates[5:], reverse=True)
 
 
-def test_without_torch_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(FineeduError, match=r"pip install 'fineedu\[encoder\]', or --no-train"):
-        check_training(lab_of(tmp_path))
+def test_without_torch_it_says_so(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path)
+    # Undone before the test ends: plugins that set seeds between tests call torch.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)
+        with pytest.raises(FineeduError, match=r"pip install 'fineedu\[encoder\]', or --no-train"):
+            check_training(lab)
 
 
 def test_what_cannot_be_trained(tmp_path: Path) -> None:
