@@ -30,7 +30,30 @@ cluster(folder, documents, limit)
 """
 
 
-def clustered(folder: Path, count: int, limit_mb: int) -> subprocess.CompletedProcess[str]:
+def control_group(limit_mb: int) -> Path:
+    """Make a control group whose processes the kernel kills beyond so many megabytes; skip where none can be made."""
+    first, second = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    parent, *limits = (
+        (first, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        if first.is_dir()
+        else (second, "memory.max", "memory.swap.max")
+    )
+    group = parent / f"fineedu-test-{os.getpid()}-{limit_mb}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group of memory can be made here: {error}")
+    try:
+        (group / limits[0]).write_text(str(limit_mb * 1_000_000))
+        if (group / limits[1]).exists():  # no way out into swap
+            (group / limits[1]).write_text("0" if parent == second else str(limit_mb * 1_000_000))
+    except OSError as error:
+        group.rmdir()
+        pytest.skip(f"no control group of memory can be made here: {error}")
+    return group
+
+
+def clustered(folder: Path, count: int, limit_mb: int, group: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-c",
@@ -40,6 +63,8 @@ def clustered(folder: Path, count: int, limit_mb: int) -> subprocess.CompletedPr
         str(limit_mb),
     ]
     environment = os.environ | {"POLARS_MAX_THREADS": "1"}
+    if group is not None:
+        command = ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *command]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=environment)
 
 
@@ -66,6 +91,27 @@ def test_the_limit_holds_and_changes_nothing(tmp_path: Path) -> None:
     done = clustered(tmp_path, count, 100)
     assert done.returncode == 1
     assert "memory_mb 100 is too little for 1,200,000 documents: it takes " in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_the_kernel_has_nothing_to_kill_at_the_limit(tmp_path: Path) -> None:
+    """A process that takes more than its group may is killed: with ``memory_mb`` as the group's limit it never is."""
+    from benchmarks.dedup import SHARD, make_shard, shards_of
+    from fineedu.store import Store
+
+    count = 800_000
+    for shard in shards_of(count):
+        make_shard(Store(tmp_path), shard, shard.index * SHARD, SHARD)
+    groups = [control_group(limit) for limit in (320, 110)]
+    try:
+        done = clustered(tmp_path, count, 320, groups[0])
+        assert done.returncode == 0, done.stderr[-2000:]
+        # The group does bite: a third of it is too little for the same work.
+        assert clustered(tmp_path, count, 320, groups[1]).returncode == -signal.SIGKILL
+    finally:
+        for group in groups:
+            group.rmdir()
 
 
 @pytest.mark.slow
