@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -122,6 +123,21 @@ class LocalEngine(LocalPipelineExecutor):  # type: ignore[misc]
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+#: below this Python's own fork server fails, with a traceback of its own; a run with two workers was seen to take 40
+_FEWEST_HANDLES = 64
+
+
+def _check_handles() -> None:
+    """Refuse to start where so few files may be open that the workers cannot be reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= _FEWEST_HANDLES:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= _FEWEST_HANDLES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FEWEST_HANDLES, hard))
+        return
+    raise FineeduError(f"Too many open files: {hard} may be open here, workers need {_FEWEST_HANDLES}: ulimit -n 1024")
+
+
 def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: Engine, logs: Path) -> None:
     """Run steps for every rank and come back when all have ended well.
 
@@ -139,6 +155,7 @@ def run_tasks(steps: Sequence[PipelineStep], tasks: int, workers: int, engine: E
         FineeduError: a task failed, or what the engine needs is missing.
     """
     silence_console()
+    _check_handles()
     tasks = max(tasks, 1)
     workers = max(min(workers, tasks), 1)
     config = engine if isinstance(engine, EngineConfig) else EngineConfig(name=engine)

@@ -19,6 +19,9 @@ from tests.archives import html_page, numbered_pages, response, write_warc
 hypothesis.settings.register_profile("fineedu", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("fineedu")
 
+# A run on Ray must not join the cluster that another test, in another process, is taking apart at this moment.
+os.environ["RAY_ADDRESS"] = "local"
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

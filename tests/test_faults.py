@@ -120,7 +120,7 @@ def test_a_disk_that_becomes_read_only(archives: Path, whole: dict[str, bytes], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("handles", [20, 32, 40])
+@pytest.mark.parametrize("handles", [20, 40, 70])
 def test_out_of_file_handles(archives: Path, whole: dict[str, bytes], tmp_path: Path, handles: int) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (handles, handles))

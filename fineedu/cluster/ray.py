@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def make_ray_engine(
 ) -> RayPipelineExecutor:
     """Connect to the cluster of ``RAY_ADDRESS`` or of this machine, or start one here, and return the executor.
 
+    ``RAY_ADDRESS=local`` always starts one, whatever cluster runs on this machine.
+
     Raises:
         FineeduError: Ray is not installed.
     """
@@ -36,10 +39,15 @@ def make_ray_engine(
     except ImportError as error:
         raise FineeduError("--engine ray needs Ray: pip install 'fineedu[ray]'") from error
     if not ray.is_initialized():
-        try:
-            ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-        except ConnectionError:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        new: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False}
+        if os.environ.get("RAY_ADDRESS") == "local":
+            ray.init(**new, **quiet)
+        else:
+            try:
+                ray.init(address="auto", **quiet)
+            except ConnectionError:
+                ray.init(**new, **quiet)
     return RayEngine(
         steps,
         tasks=tasks,
