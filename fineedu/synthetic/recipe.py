@@ -36,6 +36,12 @@ class InputConfig(_Strict):
         description="columns of what makes documents alike: of a document, the first with a value; an address "
         "counts as its registered domain",
     )
+    groups: int | None = Field(
+        None,
+        ge=100,
+        description="for whole dumps: domains are put into so many groups, by hash, and a group counts as one domain. "
+        "Counts and memory then do not grow with the number of domains; warnings name groups, not hosts",
+    )
     where: str | None = Field(None, description="SQL over columns: documents that count")
     since: datetime.date | None = Field(None, description="earlier documents do not count")
 

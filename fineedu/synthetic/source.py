@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import numpy as np
 import polars as pl
 import zstandard
 
 from fineedu.errors import FineeduError
+from fineedu.hashing import hash_ids
 from fineedu.pool import Pool, open_pool
 from fineedu.signals.url import registered_domains
 from fineedu.synthetic.recipe import InputConfig
@@ -175,7 +177,12 @@ def prepare(source: Source, batch: pl.DataFrame, by: dict[str, str]) -> tuple[pl
         kept = frame.filter(pl.col(column).is_not_null())
         out[f"no_{column}"] = frame.height - kept.height
         frame = kept
-    return frame.with_columns(pl.col("cluster").fill_null("missing")), out
+    frame = frame.with_columns(pl.col("cluster").fill_null("missing"))
+    if config.groups is not None:
+        # Domains are independent of each other, so sums over random groups of them vary as sums over domains do.
+        group = hash_ids(frame["cluster"]) % np.uint64(config.groups)
+        frame = frame.with_columns(pl.Series("cluster", group).cast(pl.String))
+    return frame, out
 
 
 def _sql(expression: str, where: str) -> pl.Expr:

@@ -87,6 +87,25 @@ def test_one_host_does_not_make_a_trend_unseen(tmp_path):
     assert found.robust.by_cluster["host3.example"] < 1.5
 
 
+def test_groups_of_domains_bound_the_counts_and_keep_rates_and_intervals(tmp_path):
+    rows = documents(hosts=600, per_host=1, years=range(2019, 2025), rate=0.002)
+    found = []
+    for groups in (None, 100):
+        folder = tmp_path / str(groups)
+        folder.mkdir()
+        source = {"path": "texts.jsonl", "period": "year", "cluster": ["url"], "groups": groups}
+        for row in rows:
+            row["url"] = row["url"].replace(".example.org", ".example")
+        table = run(folder, rows, input=source).found.tables["rates"]
+        found.append(table.filter((pl.col("lexicon") == "fineweb-proxy") & (pl.col("phrase") == ANY)).sort("period"))
+    alone, grouped = found
+    assert alone["clusters"].unique().to_list() == [600]
+    assert grouped["clusters"].max() <= 100
+    assert np.allclose(alone["rate"], grouped["rate"])
+    width = ((grouped["rate_high"] - grouped["rate_low"]) / (alone["rate_high"] - alone["rate_low"])).mean()
+    assert 0.85 < width < 1.2
+
+
 def test_a_control_that_moves_is_a_warning(tmp_path):
     rows = documents(phrase="for example", rise=3.0)
     result = run(tmp_path, rows)
