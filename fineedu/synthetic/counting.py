@@ -22,7 +22,7 @@ from fineedu.synthetic.lexicon import ANY, LexiconSet
 from fineedu.synthetic.matching import Matcher, find_phrases, make_matcher
 from fineedu.synthetic.source import Source, needed_columns, prepare, read_part
 
-VERSION = 1
+VERSION = 2
 #: words from which on a document falls into the next bin of length
 LENGTHS = (0, 100, 200, 500, 1000, 2000, 5000)
 _KEYS = ("period", "cluster", "length")

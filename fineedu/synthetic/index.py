@@ -10,7 +10,6 @@ an index takes some 1.8 bytes a byte of text. Its counts equal those of :mod:`fi
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +23,12 @@ from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.store import atomic_open, fingerprint, read_json, write_json
 from fineedu.synthetic.lexicon import plain_phrase
+from fineedu.synthetic.matching import word_starts
 from fineedu.synthetic.rates import rate_table
+from fineedu.synthetic.scripts import cases, is_bounded
 from fineedu.synthetic.source import Source, needed_columns, prepare, read_part
 
-VERSION = 1
+VERSION = 2
 #: bytes of text in one suffix array; sorting takes five times that in memory
 SEGMENT = 128_000_000
 #: of a curly apostrophe, a straight one; of white space, one space
@@ -154,9 +155,7 @@ def _write_segment(folder: Path, documents: pl.DataFrame) -> None:
     capital = (text >= 65) & (text <= 90)
     text[capital] |= 32
     suffixes = _divsufsort()(text)
-    letter = ((text >= 97) & (text <= 122)) | ((text >= 48) & (text <= 57)) | (text == 95)
-    begins = letter.copy()
-    begins[1:] &= ~letter[:-1]
+    begins = word_starts(text)
     names = documents["cluster"].unique().sort()
     clusters = documents["cluster"].replace_strict(names, np.arange(names.len()), return_dtype=pl.Int32)
     cells = documents.select("cluster", words=pl.col("text").str.strip_chars().str.count_matches(r"[^ ]+"))
@@ -209,8 +208,9 @@ def _find(segment: _Segment, phrase: str) -> npt.NDArray[np.int64]:
     at = np.array(segment.suffixes[low:high], np.int64)
     keep = np.ones(len(at), np.bool_)
     inside = np.flatnonzero(at > 0)
-    keep[inside] &= ~_is_letter(segment.text, at[inside] - 1, True)
-    if re.match(r"\w", phrase[-1]):
+    if is_bounded(phrase[0]):
+        keep[inside] &= ~_is_letter(segment.text, at[inside] - 1, True)
+    if is_bounded(phrase[-1]):
         keep &= ~_is_letter(segment.text, at + len(coded), False)
     return np.searchsorted(segment.starts, at[keep], side="right") - 1
 
@@ -254,7 +254,7 @@ class PhraseIndex:
             raise FineeduError(str(error)) from error
         frames = []
         for period, segment, cells in self._segments:
-            documents = _find(segment, plain)
+            documents = np.concatenate([_find(segment, form) for form in cases(plain)])
             n = cells.height
             hits = np.bincount(segment.clusters[documents], minlength=n)
             within = np.bincount(segment.clusters[np.unique(documents)], minlength=n)

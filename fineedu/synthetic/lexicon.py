@@ -64,11 +64,11 @@ def plain_phrase(phrase: str) -> str:
     """Return a phrase as it is looked for: lower case, straight apostrophes, single spaces.
 
     Raises:
-        ValueError: nothing is left, or it does not begin with a letter or digit of ASCII.
+        ValueError: nothing is left, or it does not begin with a letter or digit.
     """
     plain = " ".join(phrase.lower().replace("’", "'").split())
-    if not plain or not (plain[0].isascii() and plain[0].isalnum()):
-        raise ValueError(f"{phrase!r}: a phrase begins with one of a-z or 0-9")
+    if not plain or not plain[0].isalnum():
+        raise ValueError(f"{phrase!r}: a phrase begins with a letter or a digit")
     return plain
 
 

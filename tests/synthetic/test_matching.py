@@ -65,6 +65,65 @@ def test_case_quotes_line_breaks_and_boundaries():
     assert found[:, 2].tolist() == [0, 2, 0, 0, 0, 0]
 
 
+WIDE = ("über", "über alles", "дело", "дел", "élan vital", "值得注意", "注", "ノ", "ai生成", "größe")
+UNSPACED = re.compile("[ก-๿ぁ-ヿ㐀-鿿]")
+
+
+def occurrences(text, phrase):
+    """Plainly: every place, every way to write it, and what stands around it."""
+    is_letter = [character.isalnum() or character == "_" for character in text]
+    forms = {phrase, phrase[0].upper() + phrase[1:], phrase.title(), phrase.upper()}
+    lower = re.compile("[A-Z]")
+    found = 0
+    for form in {lower.sub(lambda match: match[0].lower(), form) for form in forms}:
+        pattern = re.escape(form).replace(r"\ ", r"[\t-\r ]+")
+        for match in re.finditer(f"(?=({pattern}))", lower.sub(lambda match: match[0].lower(), text)):
+            start, stop = match.span(1)
+            open_before = UNSPACED.match(phrase[0]) or start == 0 or not is_letter[start - 1]
+            open_after = UNSPACED.match(phrase[-1]) or stop == len(text) or not is_letter[stop]
+            found += bool(open_before and open_after)
+    return found
+
+
+WIDE_PIECES = [
+    *WIDE,
+    "Über",
+    "ÜBER",
+    "Дело",
+    "ДЕЛО",
+    "Élan",
+    "ÉLAN VITAL",
+    "VITAL",
+    "GRÖSSE",
+    "意",
+    "a",
+    "_",
+    "é",
+    "—",
+    "’",
+]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(st.sampled_from([*WIDE_PIECES, " ", "\n", "  "]), max_size=16).map("".join), max_size=4))
+def test_other_scripts_equal_a_plain_search(texts):
+    assert counts(texts, WIDE).tolist() == [[occurrences(text, phrase) for phrase in WIDE] for text in texts]
+
+
+def test_phrases_of_other_scripts():
+    texts = [
+        "Überdies: über, ÜBER und übermorgen.",
+        "В этом ДЕЛО; дело-то делом.",
+        "请值得注意的是，注。",
+        "用ai生成的",
+    ]
+    found = counts(texts, WIDE)
+    assert found[0].tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert found[1].tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+    assert found[2].tolist() == [0, 0, 0, 0, 0, 1, 2, 0, 0, 0]
+    assert found[3].tolist() == [0] * 10  # an ASCII letter is the beginning of a word, and 用 stands before it
+
+
 def test_words_are_runs_without_white_space():
     texts = ["one two\tthree\n\nfour", "  ", "it's — here", ""]
     buffer = text_buffer(pl.Series(texts))
@@ -96,7 +155,7 @@ def test_shipped_lexicons_are_sound():
     [
         ("prefix: x\nphrases: [a b, A  b]", "lexicon.yaml:2: phrases: 'a b' stands there twice"),
         ("prefix: x\nphrases: [yes]", "True is not text"),
-        ("prefix: x\nphrases: ['!']", "begins with one of a-z"),
+        ("prefix: x\nphrases: ['!']", "begins with a letter or a digit"),
         ("prefix: x\nphrases: [a]\nkinds: style", "lexicon.yaml:3: kinds: unknown key"),
         ("prefix: x\nphrases: [a]\nforms: {b: [bs]}", "lexicon.yaml:3: forms.b: is none of the phrases"),
         ("prefix: x", "phrases: is needed"),
