@@ -115,6 +115,8 @@ def run(
         return
 
     def watch(job: Any) -> AbstractContextManager[None]:
+        if not all(family.is_compiled for family in plan.families):
+            err.print("first run here: kernels are compiled, once, in some 20 s of a core", highlight=False)
         return show_progress(job, progress.value, err)
 
     try:

@@ -50,3 +50,12 @@ def kernel(function: Function) -> Function:
         return numba.njit(**_OPTIONS, cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # "cannot cache function: no locator available"
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
+def is_compiled(function: Callable[..., Any]) -> bool:
+    """Tell whether the machine code of a :func:`kernel` lies on this machine's disk, so that no call compiles it."""
+    try:
+        folder = Path(function.stats.cache_path)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):  # nowhere to keep it
+        return False
+    return any(folder.glob(f"*.{function.__qualname__}-*.nbi"))

@@ -36,6 +36,11 @@ class SignalFamily(ABC):
         """What the values depend on, JSON-ready: code version, parameters, model hash."""
         return {"family": self.name, "version": self.version}
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the first batch can start at once on this machine, without compiling kernels."""
+        return True
+
     def check(self, schema: Mapping[str, pl.DataType]) -> None:
         """Check against the columns that there are before anything runs.
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
+from fineedu.kernels.compiled import is_compiled
 from fineedu.signals.base import SignalFamily
 from fineedu.signals.heuristics.c4 import (
     ANY_END,
@@ -124,6 +125,11 @@ class HeuristicSignals(SignalFamily):
         columns |= {name: pl.Boolean() for name in _FLAGS}
         columns |= {name: pl.Float64() for name in _RATIOS}
         return columns | {"fineweb_char_dup_ratio": pl.Float64(), "fineweb_newline_ratio": pl.Float64()}
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the kernel of this version was compiled here before."""
+        return is_compiled(measure_batch)
 
     def compute(self, documents: pl.DataFrame) -> pl.DataFrame:
         """Measure a batch; see the class for the columns.
