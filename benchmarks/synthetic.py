@@ -24,11 +24,11 @@ import numpy as np
 import polars as pl
 
 from fineedu.kernels.arrow import TextBuffer, text_buffer
+from fineedu.phrases.lexicon import combine, read_lexicon
+from fineedu.phrases.matching import find_phrases, make_matcher
 from fineedu.synthetic.counting import CountJob, count
 from fineedu.synthetic.frequency import FrequencyTable
 from fineedu.synthetic.index import PhraseIndex, build
-from fineedu.synthetic.lexicon import combine, read_lexicon
-from fineedu.synthetic.matching import find_phrases, make_matcher
 from fineedu.synthetic.recipe import InputConfig
 from fineedu.synthetic.source import open_source
 
@@ -60,7 +60,7 @@ def phrase_sets(texts: pl.Series) -> dict[str, list[str]]:
 
 def compare(buffers: list[TextBuffer], phrases: list[str], repeats: int) -> dict[str, float]:
     size = sum(int(buffer.offsets[-1] - buffer.offsets[0]) for buffer in buffers) / 1e6
-    matcher = make_matcher(list(enumerate(phrases)))
+    matcher = make_matcher(tuple(enumerate(phrases)))
     automaton = ahocorasick_rs.BytesAhoCorasick(
         [phrase.encode() for phrase in phrases], matchkind=ahocorasick_rs.MatchKind.Standard
     )

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 
 from fineedu.errors import FineeduError
+from fineedu.phrases.lexicon import ANY, LexiconSet
 from fineedu.synthetic.counterfactual import Excess, Series, counterfactual, placebos
 from fineedu.synthetic.counting import Counted
 from fineedu.synthetic.excess import ExcessWords, excess_words, group_excess
-from fineedu.synthetic.lexicon import ANY, LexiconSet
 from fineedu.synthetic.period import Span, make_span
 from fineedu.synthetic.rates import bootstrap, concentration, fixed_mix, panel, rate_table, standardised
 from fineedu.synthetic.recipe import SyntheticRecipe
@@ -309,7 +309,7 @@ class _Data:
         config = self.recipe.excess
         if config is None or counted.frequency is None:
             return []
-        from fineedu.synthetic.lexicon import read_lexicon
+        from fineedu.phrases.lexicon import read_lexicon
 
         listed = [
             {form for name in names for _, form in read_lexicon(name, folder).spellings()}

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import polars as pl
 from markupsafe import Markup
 
+from fineedu.phrases.lexicon import ANY
 from fineedu.report.charts import draw, layered
 from fineedu.synthetic.analysis import Analysis
-from fineedu.synthetic.lexicon import ANY
 from fineedu.synthetic.recipe import CHATGPT
 
 WIDE, HIGH = 640, 300

@@ -123,7 +123,7 @@ def show() -> None:
     from rich.table import Table
 
     from fineedu.assets import asset_dir
-    from fineedu.synthetic.lexicon import read_lexicon
+    from fineedu.phrases.lexicon import read_lexicon
     from fineedu.synthetic.recipe import load_recipe, shipped_recipes
 
     out = Console()

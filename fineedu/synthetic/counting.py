@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from fineedu.kernels.arrow import text_buffer
+from fineedu.phrases.lexicon import ANY, LexiconSet
+from fineedu.phrases.matching import Matcher, find_phrases, make_matcher
 from fineedu.store import TableWriter, atomic_open, fingerprint, is_made, read_facts
 from fineedu.synthetic.frequency import FrequencyTable
-from fineedu.synthetic.lexicon import ANY, LexiconSet
-from fineedu.synthetic.matching import Matcher, find_phrases, make_matcher
 from fineedu.synthetic.source import Source, needed_columns, prepare, read_part
 
 VERSION = 2

@@ -5,7 +5,7 @@ leaves plain arrays, which are mapped into memory and give the places of hits, s
 counted too. tokengrams needs transformers and datasets, takes 12 bytes a token and counts without places;
 infini-gram indexes the tokens of a language model, so a word is found only as that tokenizer cuts it, and keeps its own
 file format; FM-indexes (fm-index) live in memory. Only suffixes at the beginnings of words are kept, a fifth of all:
-an index takes some 1.8 bytes a byte of text. Its counts equal those of :mod:`fineedu.synthetic.matching`.
+an index takes some 1.8 bytes a byte of text. Its counts equal those of :mod:`fineedu.phrases.matching`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
+from fineedu.phrases.lexicon import plain_phrase
+from fineedu.phrases.matching import word_starts
+from fineedu.phrases.scripts import cases, is_bounded
 from fineedu.store import atomic_open, fingerprint, read_json, write_json
-from fineedu.synthetic.lexicon import plain_phrase
-from fineedu.synthetic.matching import word_starts
 from fineedu.synthetic.rates import rate_table
-from fineedu.synthetic.scripts import cases, is_bounded
 from fineedu.synthetic.source import Source, needed_columns, prepare, read_part
 
 VERSION = 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from fineedu.phrases.lexicon import ANY
 from fineedu.report.charts import save_picture
 from fineedu.report.html import write_page
 from fineedu.store import atomic_open
@@ -22,7 +23,6 @@ from fineedu.synthetic.charts import (
     strata_charts,
 )
 from fineedu.synthetic.excess_chart import excess_chart
-from fineedu.synthetic.lexicon import ANY
 from fineedu.synthetic.wording import headline, number, robustness, times, too_rare, warnings
 
 _WORDS, _PHRASES = 40, 400

@@ -10,9 +10,9 @@ import polars as pl
 
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
+from fineedu.phrases.matching import Matcher, find_phrases, make_matcher
 from fineedu.synthetic.boundary import Array
 from fineedu.synthetic.frequency import FrequencyTable
-from fineedu.synthetic.matching import Matcher, find_phrases, make_matcher
 from fineedu.synthetic.mixture import WordModel, bin_edges, fit_words, histogram, mixture_share
 from fineedu.synthetic.period import make_span
 from fineedu.synthetic.recipe import MixtureConfig, SyntheticRecipe
@@ -131,7 +131,7 @@ def estimate(recipe: SyntheticRecipe, source: Source, folder: Path) -> tuple[pl.
     if config.human is not None:
         human = open_source(plain.model_copy(update={"path": config.human}), folder, dated=False)
     model = fit_model(recipe, config, human, machine)
-    matcher = make_matcher(list(enumerate(model.words)))
+    matcher = make_matcher(tuple(enumerate(model.words)))
     references = []
     for corpus in (human, machine):
         parts = [

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from fineedu import __version__
 from fineedu.errors import FineeduError
+from fineedu.phrases.lexicon import LexiconSet, combine, read_lexicon
 from fineedu.store import hold, write_json
 from fineedu.synthetic.analysis import Analysis, analyse
 from fineedu.synthetic.counterfactual import require_statsmodels
 from fineedu.synthetic.counting import CountJob, count
-from fineedu.synthetic.lexicon import LexiconSet, combine, read_lexicon
 from fineedu.synthetic.page import write_report
 from fineedu.synthetic.recipe import SyntheticRecipe, load_recipe
 from fineedu.synthetic.source import Source, needed_columns, open_source

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from fineedu.phrases.lexicon import ANY, LexiconSet
 from fineedu.synthetic.counterfactual import Excess
 from fineedu.synthetic.detector import rogan_gladen
-from fineedu.synthetic.lexicon import ANY, LexiconSet
 from fineedu.synthetic.period import Span
 from fineedu.synthetic.rates import rate_table
 from fineedu.synthetic.recipe import DetectorConfig, SyntheticRecipe

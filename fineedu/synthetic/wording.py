@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from fineedu.phrases.lexicon import ANY
 from fineedu.synthetic.analysis import Analysis
-from fineedu.synthetic.lexicon import ANY
 
 _FEW_PERIODS = 6
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
+from fineedu.phrases.matching import find_phrases, make_matcher
 from fineedu.synthetic.index import PhraseIndex, build
-from fineedu.synthetic.matching import find_phrases, make_matcher
 from fineedu.synthetic.recipe import InputConfig
 from fineedu.synthetic.source import open_source
 from tests.synthetic.corpus import documents, write
@@ -58,7 +58,7 @@ def test_counts_equal_those_of_the_pass(tmp_path_factory, texts):
         for k, text in enumerate(texts)
     ]
     index = open_index(tmp_path_factory.mktemp("index"), rows, segment=40)
-    matcher = make_matcher(list(enumerate(PHRASES)))
+    matcher = make_matcher(tuple(enumerate(PHRASES)))
     found = find_phrases(text_buffer(pl.Series(texts)), matcher)
     for number, phrase in enumerate(PHRASES):
         cells = index.count(phrase).cells

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from fineedu.errors import FineeduError
+from fineedu.phrases.lexicon import ANY, combine, read_lexicon
 from fineedu.synthetic.counting import CountJob, count
-from fineedu.synthetic.lexicon import ANY, combine, read_lexicon
 from fineedu.synthetic.recipe import InputConfig, load_recipe, shipped_recipes
 from fineedu.synthetic.run import execute, plan
 from fineedu.synthetic.source import open_source

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
 from fineedu.settings import located, read_settings
-from fineedu.signals.phrases import lexicon_path
 
 Kind = Literal["proxy", "style", "content", "control"]
 #: name of the row that stands for "any phrase of the lexicon"
@@ -18,7 +18,7 @@ ANY = "*"
 
 
 class Lexicon(BaseModel):
-    """A lexicon as YAML, under ``pipelines/lexicons``; the same file serves the signal family ``phrases``."""
+    """A lexicon as YAML, under ``pipelines/lexicons``; its name is the file's where it has none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,6 +86,20 @@ class LexiconSet(NamedTuple):
     names: tuple[str, ...]
     phrases: tuple[str, ...]
     spellings: tuple[tuple[int, str], ...]
+
+
+def lexicon_path(lexicon: str) -> Path:
+    """Find a lexicon by name (``pipelines/lexicons/NAME.yaml``) or by path.
+
+    Raises:
+        FineeduError: there is no such file.
+    """
+    folder = asset_dir("pipelines") / "lexicons"
+    path = Path(lexicon) if lexicon.endswith((".yaml", ".yml")) else folder / f"{lexicon}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml"))) or "none"
+        raise FineeduError(f"no lexicon at {path}; give a path to a .yaml file or one of: {known}")
+    return path
 
 
 def read_lexicon(lexicon: str, folder: Path | None = None) -> Lexicon:
