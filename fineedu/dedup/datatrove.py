@@ -20,8 +20,9 @@ import polars as pl
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, lay_out, link
+from fineedu.dedup.cluster import lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
+from fineedu.dedup.memory import Memory
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.signals.heuristics import N_CODE_POINTS, symbol_points, tables

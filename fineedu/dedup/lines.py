@@ -11,8 +11,9 @@ import numpy.typing as npt
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, Part, gather, key_ranges, lay_out
+from fineedu.dedup.cluster import Part, gather, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.survivors import sections_of
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer

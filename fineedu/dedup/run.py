@@ -14,7 +14,7 @@ import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup import lines, substrings
-from fineedu.dedup.cluster import Memory
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
 from fineedu.dedup.substring_report import substring_report

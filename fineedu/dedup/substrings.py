@@ -20,8 +20,9 @@ import numpy.typing as npt
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, Part, key_ranges, lay_out
+from fineedu.dedup.cluster import Part, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.memory import Memory
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.recipe import DedupConfig

@@ -18,8 +18,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
+from fineedu.dedup.cluster import ROW_BYTES, Clusters, Part
 from fineedu.dedup.keys import KeyFile
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.signature import MinHash
 from fineedu.dedup.survivors import CLUSTER_BYTES, Ranking, ranked_batches
 from fineedu.errors import FineeduError

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineedu.dedup import substrings
-from fineedu.dedup.cluster import Memory
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.run import dedup_store
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
