@@ -305,6 +305,7 @@ def _cluster(
         work.mkdir(parents=True)
         bound = config.verify
         clusters, verified = verify(store, parts, clusters, survivors.row, ranking, minhash, bound, memory, work)
+        del survivors
         survivors = choose(store, parts, clusters, ranking, memory)
     ids = survivor_ids(parts, clusters, survivors, memory)
     removed = _write_signals(store, parts, clusters, survivors, ids, mark)

@@ -39,9 +39,9 @@ _SPANS: dict[str, pl.DataType] = {"id": pl.String(), "start": pl.UInt32(), "stop
 _HIT = np.dtype([("at", "<u4"), ("fold", "u1")])
 _CONTEXT = np.dtype([("part", "<u4"), ("start", "<u4"), ("length", "<u4"), ("salt", "<u8")])
 _SPAN = np.dtype([("start", "<u4"), ("stop", "<u4"), ("later", "u1")])
-#: memory of a byte of context while it is searched: itself twice, 4 of suffix array, 4 of inverse, two marks;
-#: and of a context
-_BYTE_COST, _CONTEXT_COST = 12, 64
+#: memory of a byte of context while it is searched: itself twice, 4 of suffix array, 4 of inverse, three marks;
+#: and of a context with its run
+_BYTE_COST, _CONTEXT_COST = 13, 128
 _MOST_PORTIONS = 256
 
 
@@ -214,6 +214,8 @@ class _Search:
 
     def _list_hits(self) -> int:
         """Write the places of anchors that occur twice, part by part; returns how many."""
+        from fineedu.dedup.substring_kernels import mark_repeated
+
         total = 0
         for count, start, stop in key_ranges(self.parts, "anchor", self.memory, 0):
             keys, bounds = np.empty(count, np.uint64), [0]
@@ -221,7 +223,7 @@ class _Search:
                 low, high = self._slice(part, start, stop)
                 keys[bounds[-1] : bounds[-1] + high - low] = KeyFile(part.path).section("keys/anchor", low, high)
                 bounds.append(bounds[-1] + high - low)
-            twice = _twice(keys)
+            twice = mark_repeated(keys, np.argsort(keys))
             for number, part in enumerate(self.parts):
                 chosen = twice[bounds[number] : bounds[number + 1]]
                 if chosen.any():
@@ -319,16 +321,6 @@ class _Search:
     def spans(self, number: int) -> npt.NDArray[Any]:
         """Return the runs found in a part, by portion."""
         return _read(self.folder / f"spans-{number}", _SPAN)
-
-
-def _twice(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Mark the keys that are there more than once."""
-    order = np.argsort(keys)
-    same = keys[order[1:]] == keys[order[:-1]]
-    twice = np.zeros(len(keys), np.bool_)
-    twice[order[1:][same]] = True
-    twice[order[:-1][same]] = True
-    return twice
 
 
 def _append(path: Path, values: npt.NDArray[Any]) -> None:
