@@ -57,8 +57,8 @@ def _load_everything() -> None:
     table.filter(pl.col("value") % 2 == 0).sort("id")
 
 
-def _give_back() -> None:
-    """Hand memory that is free, but still this process's, back to the system: 100 MB after texts were searched."""
+def give_back() -> None:
+    """Hand memory that is free, but still this process's, back to the system: 100 MB after texts were compared."""
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -74,7 +74,7 @@ class Memory:
     def __init__(self, limit_mb: int) -> None:
         self.limit = limit_mb * 1_000_000
         _load_everything()
-        _give_back()
+        give_back()
         #: bytes that arrays may take: the rest of the limit after what is held now and what batches will take
         self.budget = self.limit - self.used() - _RESERVE - _THREAD * pl.thread_pool_size()
 

@@ -15,7 +15,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup.cluster import Clusters, Part, lay_out, link
 from fineedu.dedup.keys import KeyColumn, KeyFile, key_files, write_key_file
-from fineedu.dedup.memory import Memory
+from fineedu.dedup.memory import Memory, give_back
 from fineedu.dedup.signature import MinHash
 from fineedu.dedup.survivors import Ranking, SurvivorIds, Survivors, choose, kept_path, sections_of, survivor_ids
 from fineedu.dedup.verify import Verified, verify
@@ -306,10 +306,11 @@ def _cluster(
         bound = config.verify
         clusters, verified = verify(store, parts, clusters, survivors.row, ranking, minhash, bound, memory, work)
         del survivors
+        give_back()
         survivors = choose(store, parts, clusters, ranking, memory)
     ids = survivor_ids(parts, clusters, survivors, memory)
     removed = _write_signals(store, parts, clusters, survivors, ids, mark)
-    del ids
+    del ids, survivors
     sizes, counts = np.unique(clusters.sizes, return_counts=True)
     here = sum(part.rows for part in parts if part.here)
     return Outcome(

@@ -23,6 +23,7 @@ from datatrove.pipeline.base import PipelineStep
 from fineedu.dedup.cluster import Part, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
 from fineedu.dedup.memory import Memory
+from fineedu.dedup.texts import decoding_bytes, text_pieces
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.recipe import DedupConfig
@@ -200,6 +201,8 @@ class _Search:
         """Find the runs of every part."""
         hits = self._list_hits()
         longest = 2 * self.length - _gram(self.length)
+        texts = decoding_bytes(self.store.documents(part.shard) for part in self.parts)
+        self.memory.need(texts, "the texts of a row group")
         cost = hits * (longest * _BYTE_COST + _CONTEXT_COST)
         room = max(self.memory.budget // 2, 1)
         # Surroundings that overlap are one in a single portion: no more than all texts.
@@ -248,23 +251,19 @@ class _Search:
         hits = hits[np.argsort(hits["at"], kind="stable")]
         file = KeyFile(part.path)
         ends, salts = file.section("row/ends").astype(np.int64), file.section("row/id_hash")
-        row = base = 0
-        for batch in read_batches(self.store.documents(part.shard), ["text"]):
-            buffer = text_buffer(batch["text"])
-            size = int(buffer.offsets[-1] - buffer.offsets[0])
-            if row + batch.height > part.rows or base + size != (
-                ends[row + batch.height - 1] if batch.height else base
-            ):
+        base = 0
+        for row, raw, bounds in text_pieces(self.store.documents(part.shard)):
+            size, stop = int(bounds[-1] - bounds[0]), row + len(bounds) - 1
+            if stop > part.rows or base + size != ends[stop - 1]:
                 raise FineeduError(f"{part.path} does not belong to {self.store.documents(part.shard)}: delete it")
             low, high = np.searchsorted(hits["at"], [base, base + size])
-            data = buffer.data[buffer.offsets[0] :]
+            data = raw[bounds[0] :]
             for portion in range(portions):
                 own = hits[low:high]
                 own = own[own["fold"] % portions == portion]
                 if len(own):
                     self._cut_portion(number, own["at"].astype(np.int64), data, base, ends, salts, portion)
             base += size
-            row += batch.height
 
     def _cut_portion(
         self, number: int, at: npt.NDArray[np.int64], data: Any, base: int, ends: Any, salts: Any, portion: int

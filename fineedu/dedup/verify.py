@@ -23,8 +23,8 @@ from fineedu.dedup.keys import KeyFile
 from fineedu.dedup.memory import Memory
 from fineedu.dedup.signature import MinHash
 from fineedu.dedup.survivors import CLUSTER_BYTES, Ranking, ranked_batches
+from fineedu.dedup.texts import decoding_bytes, text_pieces
 from fineedu.errors import FineeduError
-from fineedu.kernels.arrow import text_buffer
 from fineedu.kernels.compiled import inner, kernel
 from fineedu.recipe import VerifyConfig
 from fineedu.store import Store
@@ -240,13 +240,12 @@ def _spill(
         with ExitStack() as stack:
             facts = [stack.enter_context(stem.with_suffix(".facts").open("wb")) for stem in stems]
             texts = [stack.enter_context(stem.with_suffix(".texts").open("wb")) for stem in stems]
-            for found, raw, ends in _clustered(store, parts, clusters, frozen, ranking, record):
-                longest = max(longest, int(found["bytes"].max()))
-                for n in np.unique(found["number"] % len(stems)):
-                    own = np.flatnonzero(found["number"] % len(stems) == n)
-                    facts[n].write(found[own].tobytes())
-                    for k in own:
-                        texts[n].write(raw[ends[k] : ends[k + 1]].data)
+            for found, own in _clustered(store, parts, clusters, frozen, ranking, record):
+                for fact, text in zip(found, own, strict=True):
+                    portion = fact["number"] % len(stems)
+                    facts[portion].write(fact.tobytes())
+                    texts[portion].write(text.data)
+                    longest = max(longest, len(text))
     except OSError as error:
         raise FineeduError(
             f"cannot write texts to {stems[0].parent}: {error}. Mend that and run the same command again"
@@ -257,23 +256,26 @@ def _spill(
 def _clustered(
     store: Store, parts: Sequence[Part], clusters: Clusters, frozen: npt.NDArray[np.bool_], ranking: Ranking,
     record: np.dtype[Any],
-) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:  # fmt: skip
-    """Yield the clustered documents of each batch: facts, bytes of their texts, and where each text begins and ends."""
+) -> Iterator[tuple[npt.NDArray[Any], list[npt.NDArray[np.uint8]]]]:  # fmt: skip
+    """Yield the clustered documents, some at a time: facts, and bytes of their texts."""
     from fineedu.dedup.linking import ALONE
 
     for part in (part for part in parts if part.here):
-        file = KeyFile(part.path)
-        for base, batch, values in ranked_batches(store, part, ranking, ["text"]):
-            number = clusters.number[base : base + batch.height]
+        values = np.empty((part.rows, record["values"].shape[0]))
+        for base, _, own in ranked_batches(store, part, ranking):
+            values[base - part.base : base - part.base + len(own)] = own
+        hashes = KeyFile(part.path).section("row/id_hash")
+        for row, raw, ends in text_pieces(store.documents(part.shard)):
+            number = clusters.number[part.base + row : part.base + row + len(ends) - 1]
             chosen = np.flatnonzero((number != ALONE) & ~frozen[np.where(number == ALONE, 0, number)])
-            if not len(chosen):
-                continue
-            raw, ends = text_buffer(batch["text"].gather(chosen).fill_null(""))
             found = np.empty(len(chosen), record)
-            found["row"], found["number"], found["values"] = chosen + base, number[chosen], values[chosen]
-            found["hash"] = file.section("row/id_hash", base - part.base, base - part.base + batch.height)[chosen]
-            found["bytes"] = np.diff(ends)
-            yield found, raw, ends
+            found["row"], found["number"], found["values"] = (
+                part.base + row + chosen,
+                number[chosen],
+                values[row + chosen],
+            )
+            found["hash"], found["bytes"] = hashes[row + chosen], np.diff(ends)[chosen]
+            yield found, [raw[ends[k] : ends[k + 1]] for k in chosen]
 
 
 def verify(
@@ -300,6 +302,8 @@ def verify(
 
     total, width = len(clusters.number), 1 + len(ranking.columns)
     held = total * (ROW_BYTES + 4) + len(clusters.sizes) * (CLUSTER_BYTES + _FROZEN_BYTES)
+    held += max((part.rows for part in parts if part.here), default=0) * 8 * (width + 1)
+    held += decoding_bytes(store.documents(part.shard) for part in parts if part.here)
     factor = _WORD_FACTOR if minhash.shingle == "word" else _CHARACTER_FACTOR
     piece = min(max((memory.budget - held) // 2 // factor, _LEAST_PIECE), _MOST_PIECE)
     comparison = _Comparison(minhash, config, width, piece)
