@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig, VerifyConfig
 from fineedu.store import Shard
 from tests.conftest import Cli
-from tests.dedup.pages import jaccard, revised, words
+from tests.dedup.pages import words
 from tests.dedup.stores import documents, make_store, mixed_texts, signals
 
 
@@ -172,31 +171,6 @@ def test_scope(tmp_path: Path) -> None:
         groups = {frozenset(ids) for ids in kept}
         assert all(any(set(group) <= own for own in expected) or len(group) == len(expected) for group in groups)
         assert set(found["dup_size"]) == {4 // len(expected)}
-
-
-def test_verify_lets_those_go_that_are_no_copies(tmp_path: Path) -> None:
-    start = words(300, 11)
-    chain = [" ".join(revised(start, share, 5 + n)) for n, share in enumerate((1.0, 0.9, 0.8, 0.72, 0.65))]
-    texts = [*chain, *mixed_texts(30, seed=9)]
-    store = make_store(tmp_path, documents(texts), 6)
-    # wide bands chain everything together
-    loose = DedupConfig(by=["minhash"], bands=60, rows=3, keep="first")
-    before = dedup_store(tmp_path, loose, workers=1)
-    assert before.below > 0 or before.removed > 0
-    strict = DedupConfig(by=["minhash"], bands=60, rows=3, keep="first", verify=VerifyConfig(at_least=0.6))
-    store = make_store(tmp_path / "strict", documents(texts), 6)
-    dedup_store(tmp_path / "strict", strict, workers=1)
-    found = signals(store)
-    by_id = {f"d{n}": text for n, text in enumerate(texts)}
-    gone = found.filter(~pl.col("dup_keep"))
-    assert gone.height > 5
-    assert all(jaccard(by_id[a], by_id[b]) >= 0.6 for a, b in gone.select("id", "dup_of").iter_rows())
-    told = json.loads((tmp_path / "strict" / "dedup" / "report.json").read_text())
-    verified = told["groups"][0]["verified"]
-    assert verified["checked"] == before.removed
-    assert verified["failed"] > 0
-    assert told["verified"]["failed"] == verified["failed"]
-    assert told["false_positives"]["share"] == 0
 
 
 def test_dump_by_dump_with_a_shared_index(tmp_path: Path) -> None:
