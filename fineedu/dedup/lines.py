@@ -288,6 +288,36 @@ def measure_lines(
     )
 
 
+def line_report(store: Store, shards: Sequence[Shard], frequent: Path) -> dict[str, Any]:
+    """Sum up the signals ``repeated_line*`` of a store.
+
+    Args:
+        store: the store.
+        shards: its shards.
+        frequent: the file of lines that stand in many documents.
+
+    Returns:
+        JSON-ready: how many such lines there are; documents, those with one, and those made up of them by half or
+        more; bytes of text, and about how many stand in such lines (each text's share in characters, of its bytes).
+    """
+    found = {"lines": len(np.load(frequent, mmap_mode="r")), "documents": 0, "touched": 0, "mostly": 0, "bytes": 0}
+    repeated_bytes = 0.0
+    for shard in shards:
+        pairs = zip(
+            read_batches(store.documents(shard), ["text_bytes"]),
+            read_batches(store.signals(FAMILY, shard), list(SCHEMA)),
+            strict=True,
+        )
+        for documents, signals in pairs:
+            share = signals["repeated_line_share"].fill_null(0).cast(pl.Float64)
+            found["documents"] += signals.height
+            found["touched"] += int((signals["repeated_lines"] > 0).sum())
+            found["mostly"] += int((share >= 0.5).sum())
+            found["bytes"] += int(documents["text_bytes"].cast(pl.Int64).sum())
+            repeated_bytes += float((share * documents["text_bytes"]).sum())
+    return {**found, "repeated_bytes": round(repeated_bytes)}
+
+
 def check_lines(config: DedupConfig) -> None:
     """Refuse what the signals cannot be told by.
 

@@ -69,6 +69,7 @@ class BlastRadius:
         curve: similarity to share found.
         verified: documents compared with their survivor, failed and unchecked; None where ``verify`` is not set.
         substrings: from :func:`fineedu.dedup.substring_report.substring_report`; None where they are not set.
+        lines: from :func:`fineedu.dedup.lines.line_report`; None where they are not set.
     """
 
     documents: int
@@ -85,6 +86,7 @@ class BlastRadius:
     curve: list[dict[str, Any]]
     verified: dict[str, int] | None = None
     substrings: dict[str, Any] | None = None
+    lines: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""

@@ -97,6 +97,7 @@ class _Work:
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
+        self._check_memory()
         folder = KeyFolder(self.store, self.config)
         metrics = self.logs.parent / "metrics"
         with folder.lock():
@@ -115,10 +116,13 @@ class _Work:
                     substrings.find_substrings(self.store, self.shards, self.config, made, memory)
                 return self._finish()
 
+    def _check_memory(self) -> None:
+        Memory(self.config.memory_mb).need(_REPORT_BYTES, "a run with its report")
+
     def _finish(self) -> BlastRadius:
         """Write the signals, and what they would remove."""
         store, shards, config = self.store, self.shards, self.config
-        Memory(config.memory_mb).need(_REPORT_BYTES, "the report")
+        self._check_memory()  # again: workers of this process have loaded more
         groups = deduplicate(store, shards, config, self.made_by[FAMILY], self.owners)
         told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
         give_back()
@@ -132,6 +136,7 @@ class _Work:
             blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents),
             verified=dict(verified) if config.verify else None,
             substrings=substring_report(store, shards) if config.substrings else None,
+            lines=lines.line_report(store, shards, self._frequent) if config.lines else None,
         )
         report = {"settings": config.model_dump(mode="json"), "groups": told, **radius.as_json()}
         write_json(store.root / "dedup" / "report.json", report)
@@ -142,8 +147,12 @@ class _Work:
             check_hosts(radius, config.max_host_loss, config.host_documents, page)
         return radius
 
+    @property
+    def _frequent(self) -> Path:
+        return self.store.root / "dedup" / "lines" / "frequent.npy"
+
     def _measure_lines(self, tasks: int) -> None:
-        path = self.store.root / "dedup" / "lines" / "frequent.npy"
+        path = self._frequent
         frequent = lines.frequent_lines(self.store, self.shards, self.config, Memory(self.config.memory_mb))
         with atomic_open(path) as stream:
             np.save(stream, frequent)

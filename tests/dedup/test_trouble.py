@@ -126,7 +126,7 @@ def test_every_file_that_cannot_be_written_is_named(
     assert same(whole, tmp_path)
 
 
-@pytest.mark.parametrize(("module", "name"), [(verify, "_write_portions"), (substrings, "_append")])
+@pytest.mark.parametrize(("module", "name"), [(verify, "_clustered"), (substrings, "_append")])
 def test_scratch_files_on_a_full_disk(
     whole: Path, tmp_path: Path, module: object, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
