@@ -77,7 +77,7 @@ def dedup(
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
     memory_mb: Annotated[
-        int, typer.Option(min=100, help="Memory of the process while it clusters and searches.")
+        int, typer.Option(min=100, help="Resident memory of the process that clusters and searches, MB.")
     ] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")

@@ -24,6 +24,8 @@ _THREAD = 500_000
 #: glibc's number for the size from which an array is a mapping of its own, and goes back to the system when it is freed
 _MMAP_THRESHOLD, _MAPPED = -3, 1 << 20
 
+_NARROWER = ", or a narrower scope (dump instead of global)"
+
 
 @cache
 def _load_everything() -> None:
@@ -87,13 +89,14 @@ class Memory:
             return 350_000_000  # not Linux: what the libraries take there
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def need(self, size: int, what: str, likely: int = 0) -> None:
+    def need(self, size: int, what: str, likely: int = 0, hint: str = _NARROWER) -> None:
         """Make sure that arrays of so many bytes, all there are at a time, fit.
 
         Args:
             size: bytes.
             what: what they are of, for the message.
             likely: bytes that later steps are likely to take; the message asks for no less.
+            hint: what else would do.
 
         Raises:
             FineeduError: they do not; says what limit would do.
@@ -102,6 +105,5 @@ class Memory:
             # A tenth of a step more, as what is held now differs by some megabytes from run to run.
             needed = -(-(self.limit + max(size, likely) - self.budget + 5_000_000) // 10_000_000) * 10
             raise FineeduError(
-                f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}, "
-                "or a narrower scope (dump instead of global)"
+                f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}{hint}"
             )

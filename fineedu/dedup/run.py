@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: memory of the blast radius and of the library that draws its charts: 130 MB more than clustering holds were seen
 _REPORT_BYTES = 100_000_000
+#: what signing leaves behind where no worker does it; and what the same run differs by from time to time
+_SIGNING_BYTES, _SPREAD_BYTES = 100_000_000, 20_000_000
 
 
 class ListShards(PipelineStep):  # type: ignore[misc]
@@ -97,7 +99,7 @@ class _Work:
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
-        self._check_memory()
+        self._check_memory(_SIGNING_BYTES if self.workers == 1 else _SPREAD_BYTES)
         folder = KeyFolder(self.store, self.config)
         metrics = self.logs.parent / "metrics"
         with folder.lock():
@@ -116,13 +118,13 @@ class _Work:
                     substrings.find_substrings(self.store, self.shards, self.config, made, memory)
                 return self._finish()
 
-    def _check_memory(self) -> None:
-        Memory(self.config.memory_mb).need(_REPORT_BYTES, "a run with its report")
+    def _check_memory(self, later: int = 0) -> None:
+        Memory(self.config.memory_mb).need(_REPORT_BYTES + later, "a run with its report", hint="")
 
     def _finish(self) -> BlastRadius:
         """Write the signals, and what they would remove."""
         store, shards, config = self.store, self.shards, self.config
-        self._check_memory()  # again: workers of this process have loaded more
+        self._check_memory()  # again: what has been signed here has left memory behind
         groups = deduplicate(store, shards, config, self.made_by[FAMILY], self.owners)
         told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
         give_back()

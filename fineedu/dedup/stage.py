@@ -130,7 +130,7 @@ class KeyFolder:
 
 
 def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[str, Any]) -> None:
-    """Make the key file of one documents shard; memory: 300 bytes a document."""
+    """Make the key file of one documents shard; memory: 600 bytes a document."""
     from fineedu.dedup.address import canonical_urls
     from fineedu.dedup.shingles import string_keys
     from fineedu.dedup.signature import band_keys, sign
@@ -150,10 +150,14 @@ def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[
         found["addressed"].append(urls.is_not_null().to_numpy())
         found["id"].append(batch["id"])
         found["language"].append(batch["language"])
-    bands = np.concatenate([np.zeros((minhash.bands, 0), np.uint64), *found["bands"]], axis=1)
-    text, url = (np.concatenate([np.zeros(0, np.uint64), *found[name]]) for name in ("text", "url"))
+    empty = np.zeros(0, np.uint64)
+    text, url = (np.concatenate([empty, *found[name]]) for name in ("text", "url"))
     has, addressed = (np.concatenate([np.zeros(0, np.bool_), *found[name]]) for name in ("has", "addressed"))
-    columns = {name: KeyColumn.of(bands[n], has) for n, name in enumerate(names)}
+    columns = {
+        name: KeyColumn.of(np.concatenate([empty, *(part[n] for part in found["bands"])]), has)
+        for n, name in enumerate(names)
+    }
+    del found["bands"]
     columns |= {"exact": KeyColumn.of(text, has), "url": KeyColumn.of(url, addressed)}
     ids, languages = (
         pl.concat([pl.Series([], dtype=pl.String), *found[name]], rechunk=True) for name in ("id", "language")
