@@ -62,6 +62,20 @@ print(peak, len(found), found.sum())
 """
 
 
+WHOLE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from fineedu.dedup.run import dedup_store
+from fineedu.recipe import DedupConfig
+if __name__ == "__main__":
+    folder, limit, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    more = dict(verify={{"at_least": 0.8}}, lines={{"documents": 6}}, substrings={{"bytes": 100}})
+    dedup_store(folder, DedupConfig(memory_mb=limit, **more), workers=workers)
+    print(int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
+"""
+
+
 def control_group(limit_mb: int) -> Path:
     """Make a control group whose processes the kernel kills beyond so many megabytes; skip where none can be made."""
     first, second = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
@@ -144,6 +158,21 @@ def test_the_limit_holds_and_changes_nothing(tmp_path: Path) -> None:
         outcomes.append((counts, tree_digest(tmp_path / "signals")))
         forget(tmp_path)
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_whole_run_with_its_report_keeps_to_what_the_refusal_asks_for(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("pydivsufsort", reason="pip install 'fineedu[substrings]'")
+    make_store(tmp_path, documents(mixed_texts(1500)), 500)
+    refused = ran(WHOLE, tmp_path, 100, workers)
+    told = re.search(r"memory_mb 100 is too little for a run with its report: it takes (\d+)\n", refused.stderr)
+    assert told, refused.stderr[-500:]
+    assert not (tmp_path / "dedup" / "keys").exists()  # told before anything is signed
+    done = ran(WHOLE, tmp_path, told[1], workers)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.splitlines()[-1]) < float(told[1])
 
 
 @pytest.mark.slow
