@@ -110,7 +110,7 @@ def test_portions_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.Monke
     portion = substrings._Search._search
     for number, cost in enumerate((8, 200_000)):
         monkeypatch.setattr(substrings._Search, "_search", lambda self, n: (asked.append(n), portion(self, n))[1])
-        monkeypatch.setattr(Memory, "need", lambda *_: None)
+        monkeypatch.setattr(Memory, "need", lambda *_, **__: None)
         monkeypatch.setattr(substrings, "_CONTEXT_COST", cost * 400)
         make_store(tmp_path / str(number), frame, 11)
         dedup_store(tmp_path / str(number), config(), workers=1)

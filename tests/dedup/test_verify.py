@@ -54,7 +54,7 @@ def test_pieces_and_portions_do_not_change_a_byte(tmp_path: Path, monkeypatch: p
             monkeypatch.setattr(verify, "_MOST_PIECE", 900)
             monkeypatch.setattr(verify, "_MOST_PORTIONS", 3)
             monkeypatch.setattr(verify, "_FACT_BYTES", 10**9)
-            monkeypatch.setattr(Memory, "need", lambda *_: None)
+            monkeypatch.setattr(Memory, "need", lambda *_, **__: None)
         make_store(tmp_path / name, documents(texts), 40)
         told = dedup_store(tmp_path / name, config, workers=1)
         assert told.verified is not None
