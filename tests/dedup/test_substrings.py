@@ -148,9 +148,9 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_one_run_that_fills_memory_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path, documents(quoting(40, 4)))
-    monkeypatch.setattr(substrings, "_BYTE_COST", 2_000_000)
-    with pytest.raises(FineeduError, match=r"memory_mb .* is too little for .* it takes "):
-        dedup_store(tmp_path, config(memory_mb=400), workers=1)
+    monkeypatch.setattr(substrings, "_BYTE_COST", 200_000_000)
+    with pytest.raises(FineeduError, match=r"memory_mb 4,000 is too little for .* repeated text: it takes "):
+        dedup_store(tmp_path, config(memory_mb=4000), workers=1)
 
 
 def test_made_again_only_when_something_changes(tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ def test_pieces_and_portions_do_not_change_a_byte(tmp_path: Path, monkeypatch: p
     assert digests[0] == digests[1]
 
 
-def test_a_text_that_fills_memory_says_what_it_takes(tmp_path: Path) -> None:
-    long = " ".join(words(100, 2)) * 20_000
+def test_a_text_that_fills_memory_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = " ".join(words(100, 2)) * 3000
     make_store(tmp_path, documents([long, long + " more", "short"]))
-    with pytest.raises(FineeduError, match=r"memory_mb 500 is too little for .*: it takes \d"):
-        dedup_store(tmp_path, DedupConfig(verify=VerifyConfig(at_least=0.9), memory_mb=500), workers=2)
+    monkeypatch.setattr(verify, "_WORD_FACTOR", 1000)
+    with pytest.raises(FineeduError, match=r"memory_mb 4,000 is too little for a text of [\d,]+ bytes: it takes \d"):
+        dedup_store(tmp_path, DedupConfig(verify=VerifyConfig(at_least=0.9)), workers=1)
