@@ -1,10 +1,12 @@
 """Deduplication beside its peers, and how clustering grows.
 
     python benchmarks/dedup.py [--docs 300] [--repeats 3] [--data FOLDER]
+    python benchmarks/dedup.py --pairs [--data FOLDER]
     python benchmarks/dedup.py --growth 1 3 10 [--memory-mb 4000] [--folder FOLDER]
 
 Signatures: datatrove's step, datasketch and fineedu sign the same real texts in this process on one thread, in turn;
-the median is printed. Growth: documents are made up (every third one repeats an earlier one in most bands), their key
+the median is printed. Pairs: revisions of real pages whose exact Jaccard is known; what is found, beside what the
+S-curve predicts. Growth: documents are made up (every third one repeats an earlier one in most bands), their key
 files written, and everything from reading those to the signals on disk is timed in a process of its own, with its peak
 memory as the kernel counts it.
 """
@@ -29,9 +31,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fineedu.dedup.curve import expected_found
 from fineedu.dedup.datatrove import datatrove_signatures
 from fineedu.dedup.keys import KeyColumn, write_key_file
-from fineedu.dedup.signature import FINEWEB, NEMOTRON, band_keys, sign
+from fineedu.dedup.signature import FINEWEB, NEMOTRON, MinHash, band_keys, sign
 from fineedu.dedup.stage import KeyFolder, deduplicate
 from fineedu.dedup.survivors import sections_of
 from fineedu.recipe import DedupConfig
@@ -104,6 +107,30 @@ def compare(texts: list[str], repeats: int) -> None:
     for name, times in seconds.items():
         middle = statistics.median(times)
         print(f"{name:32}{len(texts) / middle:>10.0f}{megabytes / middle:>10.2f}{peer / middle:>14.0f}")
+
+
+def find_pairs(folder: Path) -> None:
+    """Print recall and precision at Jaccard 0.8 with the interval that the S-curve allows, 3 standard deviations."""
+    with gzip.open(folder / "revisions.jsonl.gz", "rt", encoding="utf-8") as stream:
+        texts = {row["id"]: row["text"] for row in map(json.loads, stream)}
+    with gzip.open(folder / "pairs.jsonl.gz", "rt", encoding="utf-8") as stream:
+        known = [json.loads(line)["meta"] for line in stream]
+    at = {name: n for n, name in enumerate(texts)}
+    left, right = (np.array([at[pair[side]] for pair in known]) for side in "ab")
+    truth = np.array([pair["jaccard_word5"] for pair in known])
+    alike = truth >= 0.8
+    print(f"{len(known):,} pairs of {len(texts):,} texts, {alike.sum():,} of Jaccard 0.8 or more (word 5-grams)")
+    print(f"{'bands x rows':>14}{'found':>9}{'expected':>18}{'recall at 0.8':>16}{'expected':>20}{'precision':>11}")
+    for config in (FINEWEB, MinHash(bands=20, rows=13), MinHash(bands=32, rows=4)):
+        keys = band_keys(sign(pl.Series(list(texts.values())), config), config)
+        found = (keys[:, left] == keys[:, right]).any(axis=0)
+        low, high = expected_found(truth, config.bands, config.rows)
+        least, most = (bound / alike.sum() for bound in expected_found(truth[alike], config.bands, config.rows))
+        recall, precision = found[alike].mean(), alike[found].mean()
+        print(
+            f"{config.bands:>9} x {config.rows:<2}{found.sum():>9,}{f'{low:,.0f} to {high:,.0f}':>18}"
+            f"{recall:>16.4f}{f'{least:.4f} to {min(most, 1):.4f}':>20}{precision:>11.4f}"
+        )
 
 
 def made_up_keys(start: int, count: int) -> npt.NDArray[np.uint64]:
@@ -190,6 +217,7 @@ def main() -> None:
     parser.add_argument("--docs", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("FINEEDU_DATA", "../shared/data")))
+    parser.add_argument("--pairs", action="store_true")
     parser.add_argument("--growth", type=float, nargs="+", default=[])
     parser.add_argument("--memory-mb", type=int, default=4000)
     parser.add_argument("--folder", type=Path)
@@ -197,6 +225,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.cluster:
         cluster(arguments.folder, arguments.cluster, arguments.memory_mb)
+    elif arguments.pairs:
+        find_pairs(arguments.data / "dups")
     elif arguments.growth:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             grow(arguments.growth, arguments.memory_mb, Path(folder))

@@ -307,6 +307,10 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)
+    except MemoryError as error:
+        told = f"out of memory ({error}). Allow the run more, or give it fewer --workers; run again, it resumes."
+        err.print(f"[bold red]error:[/] {escape(told)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
     except OSError as error:
         if error.errno not in _MACHINE:
             raise

@@ -176,7 +176,7 @@ class DedupConfig(_Strict):
     substrings: SubstringsConfig | None = Field(None, description="measure runs of bytes that stand in texts twice")
     verify: VerifyConfig | None = Field(None, description="compare texts before a document counts as a copy")
     index: str | None = Field(None, description="folder of an index that several stores share; default in the store")
-    memory_mb: int = Field(4000, ge=100, description="memory that clustering may take, MB")
+    memory_mb: int = Field(4000, ge=100, description="resident memory of the process that clusters, MB")
     max_host_loss: float | None = Field(
         None, gt=0, le=1, description="stop before selection when a host would lose more than this share"
     )

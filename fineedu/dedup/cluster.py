@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fineedu.dedup.keys import PARTS, Array, KeyFile
+from fineedu.dedup.memory import Memory
 from fineedu.errors import FineeduError
 from fineedu.store import Shard
 
 Scope = Literal["dump", "language", "global"]
 #: memory of a key while it is sorted: key, row, place in the order, and as much again while a slice is read
 _KEY_BYTES = 32
-#: left to what reads and writes shards and compiles kernels: 110 MB more than at the start were seen
-_RESERVE = 120_000_000
-#: memory of a row: its number and scratch of the same size, and marks
-ROW_BYTES = 9
+#: least memory that keys are sorted in
+_LEAST = 16_000_000
+#: memory of a row: its number, and marks
+ROW_BYTES = 5
+#: and scratch while clusters are numbered
+_SCRATCH_BYTES = 4
+#: what a row adds later where, as in web text, one in ten begins a cluster
+_LIKELY_BYTES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +55,6 @@ class Clusters:
     sizes: npt.NDArray[np.uint32]
     marks: npt.NDArray[np.uint8]
     shared: dict[str, int]
-
-
-def _give_back() -> None:
-    """Hand memory that is free, but still this process's, back to the system: 100 MB after texts were searched."""
-    pa.default_memory_pool().release_unused()
-    with suppress(AttributeError, OSError):  # glibc's alone
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-class Memory:
-    """A limit of this process's memory.
-
-    Args:
-        limit_mb: megabytes of resident memory that must not be exceeded.
-    """
-
-    def __init__(self, limit_mb: int) -> None:
-        self.limit = limit_mb * 1_000_000
-        _give_back()
-        #: bytes that arrays may take: the rest of the limit after what is held now and what the libraries will take
-        self.budget = self.limit - self.used() - _RESERVE
-
-    @staticmethod
-    def used() -> int:
-        """Return the resident memory of this process, bytes."""
-        try:
-            pages = int(Path("/proc/self/statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
-            return 300_000_000  # not Linux: what the libraries take there
-        return pages * os.sysconf("SC_PAGE_SIZE")
-
-    def need(self, size: int, what: str) -> None:
-        """Make sure that arrays of so many bytes, all there are at a time, fit.
-
-        Raises:
-            FineeduError: they do not; says what limit would do.
-        """
-        if size > self.budget:
-            needed = -(-(self.limit + size - self.budget) // 10_000_000) * 10
-            raise FineeduError(
-                f"memory_mb {self.limit // 1_000_000:,} is too little for {what}: it takes {needed:,}, "
-                "or a narrower scope (dump instead of global)"
-            )
 
 
 def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
@@ -188,13 +146,17 @@ def link(parts: Sequence[Part], columns: Sequence[str], bits: Sequence[int], sco
     from fineedu.dedup.linking import join_equal, number_clusters, settle
 
     total = sum(part.rows for part in parts)
-    memory.need(total * ROW_BYTES + 16_000_000, f"{total:,} documents")
+    held = total * (ROW_BYTES + _SCRATCH_BYTES)
+    if scope == "language":  # what tells the languages of one key file apart
+        held += 8 * max((part.rows for part in parts), default=0)
+    likely = total * (ROW_BYTES + _LIKELY_BYTES) + _LEAST
+    memory.need(held + _LEAST, f"{total:,} documents", likely)
     parent = np.arange(total, dtype=np.uint32)
     marks = np.zeros(total, np.uint8)
     shared: dict[str, int] = {}
     for column, bit in zip(columns, bits, strict=True):
         shared[column] = 0
-        for count, start, stop in key_ranges(parts, column, memory, total * ROW_BYTES):
+        for count, start, stop in key_ranges(parts, column, memory, held):
             keys, rows = gather(parts, column, start, stop, count, scope)
             order = np.argsort(keys)
             shared[column] += join_equal(parent, marks, keys, rows, order, np.uint8(1 << bit))

@@ -77,7 +77,7 @@ def dedup(
     ] = None,
     index: Annotated[Path | None, typer.Option(help="Index that several stores share, e.g. of earlier dumps.")] = None,
     memory_mb: Annotated[
-        int, typer.Option(min=100, help="Memory of the process while it clusters and searches.")
+        int, typer.Option(min=100, help="Resident memory of the process that clusters and searches, MB.")
     ] = 4000,
     max_host_loss: Annotated[
         float | None, typer.Option(min=0.01, max=1, help="Fail when a host would lose more than this share.")
@@ -132,12 +132,12 @@ def _print(radius: Any, config: Any) -> None:
     from rich.table import Table
 
     out = Console()
-    found = ", ".join(
+    curve = ", ".join(
         f"{row['similarity']:.2f}: {row['found']:.1%}" for row in radius.curve if row["similarity"] >= 0.6
     )
     if "minhash" in config.by:
         out.print(
-            f"{config.bands} bands of {config.rows}, {config.shingle} {config.n}-grams find {found}", highlight=False
+            f"{config.bands} bands of {config.rows}, {config.shingle} {config.n}-grams find {curve}", highlight=False
         )
     share = radius.removed / max(radius.documents, 1)
     ways = ", ".join(f"{way} {count:,}" for way, count in radius.by.items()) or "none"
@@ -159,6 +159,20 @@ def _print(radius: Any, config: Any) -> None:
     for row in radius.sizes:
         sizes.add_row(f"{row['at_least']:,}", f"{row['clusters']:,}", f"{row['documents']:,}")
     out.print(sizes, highlight=False)
+    _print_found(out, radius, config)
+    for pair in radius.largest[:5]:
+        out.print(
+            f"[bold]cluster of {pair.size:,}[/], Jaccard {pair.jaccard:.2f}: "
+            f"{_safe(pair.kept)} stays, {_safe(pair.removed)} goes",
+            highlight=False,
+        )
+        for line in pair.diff[2:12] or ["(the same lines)"]:
+            colour = {"+": "green", "-": "red"}.get(line[0], "dim")
+            out.print(f"  [{colour}]{_safe(line)}[/]", highlight=False)
+
+
+def _print_found(out: Any, radius: Any, config: Any) -> None:
+    """Print what comparing texts, lines and substrings came to."""
     if radius.verified:
         checked, failed = radius.verified["checked"], radius.verified["failed"]
         out.print(
@@ -173,6 +187,14 @@ def _print(radius: Any, config: Any) -> None:
             f"{radius.bound:.2f} ({low:.1%} to {high:.1%} of what would go)",
             highlight=False,
         )
+    if radius.lines:
+        found = radius.lines
+        out.print(
+            f"repeated {config.lines.unit}s: {found['lines']:,} stand in {config.lines.documents} documents or more, "
+            f"about {found['repeated_bytes'] / max(found['bytes'], 1):.1%} of the text ({found['touched']:,} "
+            f"documents; {found['mostly']:,} consist of them by half or more)",
+            highlight=False,
+        )
     if radius.substrings:
         found = radius.substrings
         out.print(
@@ -181,12 +203,3 @@ def _print(radius: Any, config: Any) -> None:
             f"all but the first of each: {found['later_copy_bytes'] / max(found['bytes'], 1):.1%}",
             highlight=False,
         )
-    for pair in radius.largest[:5]:
-        out.print(
-            f"[bold]cluster of {pair.size:,}[/], Jaccard {pair.jaccard:.2f}: "
-            f"{_safe(pair.kept)} stays, {_safe(pair.removed)} goes",
-            highlight=False,
-        )
-        for line in pair.diff[2:12] or ["(the same lines)"]:
-            colour = {"+": "green", "-": "red"}.get(line[0], "dim")
-            out.print(f"  [{colour}]{_safe(line)}[/]", highlight=False)

@@ -20,8 +20,9 @@ import polars as pl
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, lay_out, link
+from fineedu.dedup.cluster import lay_out, link
 from fineedu.dedup.keys import KeyColumn, write_key_file
+from fineedu.dedup.memory import Memory
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.signals.heuristics import N_CODE_POINTS, symbol_points, tables
@@ -90,8 +91,8 @@ def datatrove_signatures(
     return signatures, counts
 
 
-def _records(rows: int) -> np.dtype[np.void]:
-    return np.dtype([*((f"field{n + 1}", "<u8") for n in range(rows)), (f"field{rows + 1}", "<u4")])
+def _records(rows: int, precision: int = 64) -> np.dtype[np.void]:
+    return np.dtype([*((f"field{n + 1}", f"<u{precision // 8}") for n in range(rows)), (f"field{rows + 1}", "<u4")])
 
 
 def write_signatures(
@@ -158,7 +159,7 @@ class WriteSignatures(PipelineStep):  # type: ignore[misc]
         self.stat_update("signed", value=signed)
 
 
-def _read_band(path: Path, rows: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
+def _read_band(path: Path, rows: int, precision: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]:
     """Return band keys and places of one signature file.
 
     Raises:
@@ -166,11 +167,13 @@ def _read_band(path: Path, rows: int) -> tuple[npt.NDArray[np.uint64], npt.NDArr
     """
     from fineedu.dedup.shingles import fold_band_values
 
-    record = _records(rows)
+    record = _records(rows, precision)
     if path.stat().st_size % record.itemsize:
-        raise FineeduError(f"{path} holds no whole records of {rows} hashes: it is cut off, or its settings differ")
+        raise FineeduError(
+            f"{path} holds no whole records of {rows} hashes of {precision} bits: it is cut off, or its settings differ"
+        )
     records = np.fromfile(path, record)
-    values = np.column_stack([records[f"field{row + 1}"] for row in range(rows)])
+    values = np.column_stack([records[f"field{row + 1}"].astype(np.uint64) for row in range(rows)])
     if len(records) and (values[:, 0][1:] < values[:, 0][:-1]).any():
         raise FineeduError(
             f"{path} is out of order: it was damaged, or written with other settings; sign its rank again"
@@ -179,7 +182,7 @@ def _read_band(path: Path, rows: int) -> tuple[npt.NDArray[np.uint64], npt.NDArr
 
 
 def cluster_signatures(
-    signatures: Path, output: Path, bands: int = 14, rows: int = 8, memory_mb: int = 4000
+    signatures: Path, output: Path, bands: int = 14, rows: int = 8, memory_mb: int = 4000, precision: int = 64
 ) -> dict[str, int]:
     """Do the work of datatrove's stages 2 and 3 on its signature files, ours or its own.
 
@@ -192,6 +195,7 @@ def cluster_signatures(
         bands: datatrove's ``num_buckets``.
         rows: its ``hashes_per_bucket``.
         memory_mb: memory that this process may take.
+        precision: bits of its hash, 64 or 32.
 
     Returns:
         Documents in clusters, clusters, and documents to remove.
@@ -205,7 +209,7 @@ def cluster_signatures(
     if not names:
         raise FineeduError(f"no signature files in {signatures / 'bucket_000'}")
     work = output / "keys"
-    files = [_as_keys(signatures, name, work, bands, rows) for name in names]
+    files = [_as_keys(signatures, name, work, bands, rows, precision) for name in names]
     parts = lay_out(files)
     found = link(parts, [f"band{n:03d}" for n in range(bands)], [0] * bands, "global", Memory(memory_mb))
     label: npt.NDArray[np.int64] = np.full(len(found.sizes), -1)
@@ -225,14 +229,16 @@ def cluster_signatures(
     return counts
 
 
-def _as_keys(signatures: Path, name: str, work: Path, bands: int, rows: int) -> tuple[Path, Shard, bool]:
+def _as_keys(
+    signatures: Path, name: str, work: Path, bands: int, rows: int, precision: int
+) -> tuple[Path, Shard, bool]:
     columns: dict[str, KeyColumn] = {}
     most = 0
     for band in range(bands):
         path = signatures / f"bucket_{band:03d}" / name
         if not path.exists():
             raise FineeduError(f"{path} is missing: sign its rank again")
-        keys, places = _read_band(path, rows)
+        keys, places = _read_band(path, rows, precision)
         order = np.argsort(keys, kind="stable")
         columns[f"band{band:03d}"] = KeyColumn(keys[order], places[order])
         most = max(most, int(places.max()) + 1 if len(places) else 0)

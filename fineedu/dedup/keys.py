@@ -18,8 +18,6 @@ from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow as pa
 
 from fineedu.errors import FineeduError
 from fineedu.store import atomic_open
@@ -30,6 +28,8 @@ VERSION = 2
 PARTS = 256
 _HEAD = struct.Struct("<8sII")
 _ALIGN = 64
+#: bytes read at a time where a whole file is gone through
+_PIECE = 1 << 20
 Array = npt.NDArray[Any]
 
 
@@ -129,22 +129,30 @@ class KeyFile:
         return np.fromfile(self.path, dtype, stop - start, offset=self._at + entry["at"] + start * dtype.itemsize)
 
     def check(self) -> None:
-        """Read everything once and compare the checksums.
+        """Read everything once, a piece at a time, and compare the checksums.
 
         Raises:
             FineeduError: a byte has changed since it was written.
         """
-        for name, entry in self.facts["sections"].items():
-            values = self.section(name)
-            if crc32(values.view(np.uint8).data) != entry["crc32"]:
-                raise FineeduError(f"{self.path} is damaged (checksum of {name}): delete it and run again")
+        piece = memoryview(bytearray(_PIECE))
+        with self.path.open("rb", buffering=0) as stream:
+            for name, entry in self.facts["sections"].items():
+                stream.seek(self._at + entry["at"])
+                left, found = entry["count"] * np.dtype(entry["dtype"]).itemsize, 0
+                while left > 0 and (read := stream.readinto(piece[: min(left, _PIECE)])):
+                    found = crc32(piece[:read], found)
+                    left -= read
+                if found != entry["crc32"]:
+                    raise FineeduError(f"{self.path} is damaged (checksum of {name}): delete it and run again")
 
-    def ids(self) -> pl.Series:
-        """Return the documents' ids."""
-        ends = np.concatenate([np.zeros(1, np.int64), self.section("row/id_ends").astype(np.int64)])
-        raw = self.section("row/id_bytes")
-        array = pa.LargeStringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(raw))
-        return pl.Series("id", array)
+    def ids(
+        self, start: int, stop: int, with_bytes: bool = True
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return the ids of rows ``start`` to ``stop``: their bytes, and (rows + 1,) where each begins and ends."""
+        ends = np.zeros(stop - start + 1, np.int64)
+        ends[1 if start == 0 else 0 :] = self.section("row/id_ends", max(start - 1, 0), stop)
+        raw = self.section("row/id_bytes", int(ends[0]), int(ends[-1]) if with_bytes else int(ends[0]))
+        return raw, ends - ends[0]
 
 
 def key_files(folder: Path) -> Iterator[Path]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, Part, gather, key_ranges, lay_out
+from fineedu.dedup.cluster import Part, gather, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.survivors import sections_of
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
@@ -146,6 +147,22 @@ def repeated(data: Any, offsets: Any, table: Any, paragraphs: bool, least: int, 
     return out
 
 
+@kernel
+def often(keys: Any, least: int) -> Any:
+    """Return the keys that stand at least so many times in a row of ascending ones, each once."""
+    out = np.empty(keys.shape[0] // least, keys.dtype)
+    count = 0
+    first = 0
+    for i in range(1, keys.shape[0] + 1):
+        if i < keys.shape[0] and keys[i] == keys[first]:
+            continue
+        if i - first >= least:
+            out[count] = keys[first]
+            count += 1
+        first = i
+    return out[:count].copy()
+
+
 def _key_path(store: Store, shard: Shard) -> Path:
     return store.root / "dedup" / "lines" / shard.path.with_suffix(".keys")
 
@@ -200,17 +217,21 @@ def frequent_lines(
     """
     assert config.lines is not None
     parts: list[Part] = lay_out([(_key_path(store, shard), shard, True) for shard in shards])
+    # Half for the keys of a range, half for those found: in theory one in ``documents``, in web text one in 1,000.
+    salts = 8 * max((part.rows for part in parts), default=0) if config.scope == "language" else 0
     found = [np.zeros(0, np.uint64)]
     held = 0
-    for count, start, stop in key_ranges(parts, "line", memory, 0):
-        keys, _ = gather(parts, "line", start, stop, count, config.scope)
+    for count, start, stop in key_ranges(parts, "line", memory, memory.budget // 2 + salts):
+        keys, rows = gather(parts, "line", start, stop, count, config.scope)
+        del rows
         keys.sort()
-        ends = np.flatnonzero(np.append(keys[1:] != keys[:-1], True)) if count else np.zeros(0, np.int64)
-        times = np.diff(ends, prepend=-1)
-        found.append(keys[ends[times >= config.lines.documents]])
+        found.append(often(keys, config.lines.documents))
         held += found[-1].nbytes
-        memory.need(2 * held + 32 * count, "the lines that stand in many documents")
-    return np.sort(np.concatenate(found))
+        memory.need(2 * held + salts + 32 * count, "the lines that stand in many documents")
+        del keys
+    whole = np.concatenate(found)
+    whole.sort()
+    return whole
 
 
 class MeasureLines(PipelineStep):  # type: ignore[misc]
@@ -265,6 +286,36 @@ def measure_lines(
             "repeated_line_share": pl.Series(share, dtype=pl.Float32).fill_nan(None),
         }
     )
+
+
+def line_report(store: Store, shards: Sequence[Shard], frequent: Path) -> dict[str, Any]:
+    """Sum up the signals ``repeated_line*`` of a store.
+
+    Args:
+        store: the store.
+        shards: its shards.
+        frequent: the file of lines that stand in many documents.
+
+    Returns:
+        JSON-ready: how many such lines there are; documents, those with one, and those made up of them by half or
+        more; bytes of text, and about how many stand in such lines (each text's share in characters, of its bytes).
+    """
+    found = {"lines": len(np.load(frequent, mmap_mode="r")), "documents": 0, "touched": 0, "mostly": 0, "bytes": 0}
+    repeated_bytes = 0.0
+    for shard in shards:
+        pairs = zip(
+            read_batches(store.documents(shard), ["text_bytes"]),
+            read_batches(store.signals(FAMILY, shard), list(SCHEMA)),
+            strict=True,
+        )
+        for documents, signals in pairs:
+            share = signals["repeated_line_share"].fill_null(0).cast(pl.Float64)
+            found["documents"] += signals.height
+            found["touched"] += int((signals["repeated_lines"] > 0).sum())
+            found["mostly"] += int((share >= 0.5).sum())
+            found["bytes"] += int(documents["text_bytes"].cast(pl.Int64).sum())
+            repeated_bytes += float((share * documents["text_bytes"]).sum())
+    return {**found, "repeated_bytes": round(repeated_bytes)}
 
 
 def check_lines(config: DedupConfig) -> None:

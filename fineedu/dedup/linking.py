@@ -1,8 +1,8 @@
 """The kernels of clustering: union-find over rows, and the choice of one survivor a cluster.
 
 Rows of all key files are numbered one after the other; everything is an array over rows (5 to 9 bytes a row) or over
-clusters of two or more (44 bytes a cluster). The result does not depend on the order of rows: clusters are connected
-components, and survivors are the greatest by values and then by a hash of their id.
+clusters of two or more (48 bytes a cluster, and its survivor's id). The result does not depend on the order of rows:
+clusters are connected components, and survivors are the greatest by values and then by a hash of their id.
 """
 
 from __future__ import annotations
@@ -132,3 +132,23 @@ def choose_survivors(
             best[c] = values[i]
             best_hash[c] = hashes[i]
             best_row[c] = base + i
+
+
+@kernel
+def copy_runs(data: Any, ends: Any, chosen: Any, out: Any, out_ends: Any, first: int) -> None:
+    """Copy some of many runs of bytes, one after the other.
+
+    Args:
+        data: (n_bytes,) uint8.
+        ends: (n + 1,) int64, where each run begins and ends.
+        chosen: (m,) unsigned, which runs.
+        out: uint8, gets their bytes, from ``out_ends[first]`` on.
+        out_ends: int64, gets their ends, after ``first``.
+        first: how many runs ``out`` holds already.
+    """
+    at = out_ends[first]
+    for i in range(chosen.shape[0]):
+        for k in range(ends[chosen[i]], ends[chosen[i] + 1]):
+            out[at] = data[k]
+            at += 1
+        out_ends[first + i + 1] = at

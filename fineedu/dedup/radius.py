@@ -17,19 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fineedu.dedup.curve import curve_table, threshold
+from fineedu.dedup.hosts import HostCounts, named
 from fineedu.dedup.signature import MinHash, true_similarity
 from fineedu.dedup.stage import FAMILY
+from fineedu.dedup.texts import text_pieces
 from fineedu.errors import FineeduError
 from fineedu.store import Shard, Store, read_batches
 
 #: removed documents whose text is compared with the survivor's, to estimate false positives
 SAMPLE = 200
 _LARGEST = 10
+#: hosts told by each ranking
+_TOLD = 100
 #: a diff shows sentences of the beginning: its time grows with the square of their number
 _DIFF_CHARACTERS = 20_000
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n+")
-#: rows of host counts held before they are summed up
-_PENDING = 200_000
 _SIZE_STEPS = (2, 3, 4, 5, 10, 20, 50, 100, 1000, 10_000, 1 << 62)
 #: what is known of a document that would go; ``order`` is a hash of its id, for a sample that order does not change
 _GONE = {"id": pl.String, "dup_of": pl.String, "dup_cluster": pl.UInt64, "dup_size": pl.UInt32, "order": pl.UInt64}
@@ -67,6 +69,7 @@ class BlastRadius:
         curve: similarity to share found.
         verified: documents compared with their survivor, failed and unchecked; None where ``verify`` is not set.
         substrings: from :func:`fineedu.dedup.substring_report.substring_report`; None where they are not set.
+        lines: from :func:`fineedu.dedup.lines.line_report`; None where they are not set.
     """
 
     documents: int
@@ -83,6 +86,7 @@ class BlastRadius:
     curve: list[dict[str, Any]]
     verified: dict[str, int] | None = None
     substrings: dict[str, Any] | None = None
+    lines: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready."""
@@ -116,27 +120,10 @@ def check_hosts(radius: BlastRadius, most: float | None, documents: int, page: P
         )
 
 
-class _Hosts:
-    """Documents and removed documents a host, summed up as they come."""
-
-    def __init__(self) -> None:
-        self._pending: list[pl.DataFrame] = []
-
-    def add(self, hosts: pl.Series, keep: pl.Series) -> None:
-        table = pl.DataFrame({"host": hosts, "removed": ~keep})
-        self._pending.append(table.group_by("host").agg(documents=pl.len(), removed=pl.col("removed").sum()))
-        if sum(table.height for table in self._pending) > _PENDING:
-            self._pending = [self.total()]
-
-    def total(self) -> pl.DataFrame:
-        empty = pl.DataFrame(schema={"host": pl.String, "documents": pl.UInt32, "removed": pl.UInt32})
-        return pl.concat([empty, *self._pending], how="vertical_relaxed").group_by("host").agg(pl.all().sum())
-
-
-def _shares(table: pl.DataFrame, name: str, by: str, most: int) -> list[dict[str, Any]]:
+def _shares(table: pl.DataFrame, name: str, by: str) -> list[dict[str, Any]]:
     ranked = table.with_columns(share=pl.col("removed") / pl.col("documents"))
     ranked = ranked.sort([by, "removed", name], descending=[True, True, False], nulls_last=True)
-    return ranked.head(most).to_dicts()
+    return ranked.to_dicts()
 
 
 def _sizes(sizes: Mapping[int, int]) -> list[dict[str, Any]]:
@@ -147,6 +134,45 @@ def _sizes(sizes: Mapping[int, int]) -> list[dict[str, Any]]:
             documents = sum(size * count for size, count in chosen.items())
             rows.append({"at_least": low, "below": high, "clusters": sum(chosen.values()), "documents": documents})
     return rows
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one reading of the signals tells."""
+
+    hosts: HostCounts
+    dumps: dict[str, list[int]]
+    by: dict[str, int]
+    sample: pl.DataFrame
+    largest: pl.DataFrame
+
+
+def _read(store: Store, shards: Sequence[Shard]) -> _Seen:
+    from fineedu.dedup.shingles import string_keys
+    from fineedu.kernels.arrow import text_buffer
+
+    empty = pl.DataFrame(schema=_GONE)
+    seen = _Seen(HostCounts(), {shard.dump: [0, 0] for shard in shards}, {}, empty, empty)
+    for shard in shards:
+        signals = read_batches(store.signals(FAMILY, shard))
+        for documents, batch in zip(read_batches(store.documents(shard), ["id", "host"]), signals, strict=True):
+            if not documents["id"].equals(batch["id"]):
+                own = store.signals(FAMILY, shard)
+                raise FineeduError(f"{own} does not belong to {store.documents(shard)}: delete it and run again")
+            seen.hosts.add(documents["host"], batch["dup_keep"])
+            seen.dumps[shard.dump][0] += batch.height
+            seen.dumps[shard.dump][1] += int((~batch["dup_keep"]).sum())
+            for way, count in batch["dup_by"].drop_nulls().value_counts().iter_rows():
+                seen.by[way] = seen.by.get(way, 0) + count
+            ids = text_buffer(batch["id"])
+            order = pl.Series("order", string_keys(ids.data, ids.offsets))
+            gone = batch.with_columns(order).filter(~pl.col("dup_keep")).select(_GONE.keys())
+            seen.sample = pl.concat([seen.sample, gone]).sort("order", "id").head(SAMPLE)
+            largest = pl.concat([seen.largest, gone]).sort(
+                ["dup_size", "dup_cluster", "order"], descending=[True, False, False]
+            )
+            seen.largest = largest.unique("dup_cluster", keep="first", maintain_order=True).head(_LARGEST)
+    return seen
 
 
 def blast_radius(
@@ -164,51 +190,36 @@ def blast_radius(
         host_documents: documents of a host from which on its share means something.
 
     Returns:
-        The figures; the same for any order of shards.
+        The figures; the same for any order of shards. Memory: 48 bytes a host, and the texts of 200 pairs.
     """
-    from fineedu.dedup.shingles import string_keys
-    from fineedu.kernels.arrow import text_buffer
-
-    hosts, dumps = _Hosts(), _Hosts()
-    by: dict[str, int] = {}
-    sample = largest = pl.DataFrame(schema=_GONE)
-    for shard in shards:
-        signals = read_batches(store.signals(FAMILY, shard))
-        for documents, batch in zip(read_batches(store.documents(shard), ["id", "host"]), signals, strict=True):
-            if not documents["id"].equals(batch["id"]):
-                own = store.signals(FAMILY, shard)
-                raise FineeduError(f"{own} does not belong to {store.documents(shard)}: delete it and run again")
-            hosts.add(documents["host"], batch["dup_keep"])
-            dumps.add(pl.repeat(shard.dump, batch.height, eager=True), batch["dup_keep"])
-            for way, count in batch["dup_by"].drop_nulls().value_counts().iter_rows():
-                by[way] = by.get(way, 0) + count
-            ids = text_buffer(batch["id"])
-            order = pl.Series("order", string_keys(ids.data, ids.offsets))
-            gone = batch.with_columns(order).filter(~pl.col("dup_keep")).select(_GONE.keys())
-            sample = pl.concat([sample, gone]).sort("order", "id").head(SAMPLE)
-            largest = pl.concat([largest, gone]).sort(
-                ["dup_size", "dup_cluster", "order"], descending=[True, False, False]
-            )
-            largest = largest.unique("dup_cluster", keep="first", maintain_order=True).head(_LARGEST)
+    seen = _read(store, shards)
     limit = threshold(minhash.bands, minhash.rows) if bound is None else bound
+    sample, largest = seen.sample, seen.largest
     texts = texts_of(store, shards, {*sample["id"], *sample["dup_of"], *largest["id"], *largest["dup_of"]} - {None})
     compared = [_pair(row, texts, minhash) for row in sample.iter_rows(named=True)]
     pairs = [_pair(row, texts, minhash) for row in largest.iter_rows(named=True)]
-    total = hosts.total()
+    documents, removed = seen.hosts.sums
+    most, worst = named(
+        [seen.hosts.first("removed", 1, _TOLD), seen.hosts.first("share", host_documents, _TOLD)],
+        (store.documents(shard) for shard in shards),
+    )
+    dumps = pl.DataFrame(
+        [(dump, *counts) for dump, counts in seen.dumps.items()], ["dump", "documents", "removed"], orient="row"
+    )
     return BlastRadius(
-        documents=int(total["documents"].sum()),
-        removed=int(total["removed"].sum()),
-        by=dict(sorted(by.items())),
-        dumps=_shares(dumps.total().rename({"host": "dump"}), "dump", "removed", 10_000),
-        hosts=_shares(total.filter(pl.col("removed") > 0), "host", "removed", 100),
-        worst=_shares(total.filter(pl.col("documents") >= host_documents, pl.col("removed") > 0), "host", "share", 100),
+        documents=documents,
+        removed=removed,
+        by=dict(sorted(seen.by.items())),
+        dumps=_shares(dumps, "dump", "removed"),
+        hosts=_shares(most, "host", "removed"),
+        worst=_shares(worst, "host", "share"),
         sizes=_sizes(sizes),
         largest=[pair for pair in pairs if pair is not None],
         checked=sum(pair is not None for pair in compared),
         below=sum(pair is not None and pair.jaccard < limit for pair in compared),
         bound=limit,
         curve=curve_table(minhash.bands, minhash.rows),
-    )  # fmt: skip
+    )
 
 
 def texts_of(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[str, str]:
@@ -223,9 +234,10 @@ def texts_of(store: Store, shards: Sequence[Shard], wanted: set[str]) -> dict[st
                     ids = pl.Series(file.read_row_group(group, columns=["id"])["id"].to_pylist(), dtype=pl.String)
                     hits = ids.is_in(names.implode()).to_numpy()
                     if hits.any():
-                        text = file.read_row_group(group, columns=["text"])["text"]
-                        for row in np.flatnonzero(hits).tolist():
-                            found.setdefault(ids[row], text[row].as_py() or "")
+                        for row, raw, ends in text_pieces(path, [group]):
+                            for at in np.flatnonzero(hits[row : row + len(ends) - 1]).tolist():
+                                text = raw[ends[at] : ends[at + 1]].tobytes().decode()
+                                found.setdefault(ids[row + at], text)
         except (OSError, pa.ArrowException) as error:
             raise FineeduError(f"{path} is damaged ({error}): delete it and run again") from error
     return found

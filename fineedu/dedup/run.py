@@ -14,7 +14,7 @@ import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup import lines, substrings
-from fineedu.dedup.cluster import Memory
+from fineedu.dedup.memory import Memory, give_back
 from fineedu.dedup.radius import BlastRadius, blast_radius, check_hosts
 from fineedu.dedup.stage import FAMILY, SCHEMA, KeyFolder, SignShards, dedup_made_by, deduplicate, minhash_of
 from fineedu.dedup.substring_report import substring_report
@@ -28,6 +28,12 @@ from fineedu.store import Shard, Store, atomic_open, fingerprint, open_store, re
 
 if TYPE_CHECKING:
     from fineedu.runner import Plan
+
+
+#: memory of the blast radius and of the library that draws its charts: 130 MB more than clustering holds were seen
+_REPORT_BYTES = 100_000_000
+#: what signing leaves behind where no worker does it; and what the same run differs by from time to time
+_SIGNING_BYTES, _SPREAD_BYTES = 100_000_000, 20_000_000
 
 
 class ListShards(PipelineStep):  # type: ignore[misc]
@@ -93,6 +99,7 @@ class _Work:
 
     def run(self, steps: Sequence[PipelineStep], tasks: int) -> BlastRadius:
         """Make keys after the given steps, then the signals; the store is locked by the caller."""
+        self._check_memory(_SIGNING_BYTES if self.workers == 1 else _SPREAD_BYTES)
         folder = KeyFolder(self.store, self.config)
         metrics = self.logs.parent / "metrics"
         with folder.lock():
@@ -111,11 +118,16 @@ class _Work:
                     substrings.find_substrings(self.store, self.shards, self.config, made, memory)
                 return self._finish()
 
+    def _check_memory(self, later: int = 0) -> None:
+        Memory(self.config.memory_mb).need(_REPORT_BYTES + later, "a run with its report", hint="")
+
     def _finish(self) -> BlastRadius:
         """Write the signals, and what they would remove."""
         store, shards, config = self.store, self.shards, self.config
+        self._check_memory()  # again: what has been signed here has left memory behind
         groups = deduplicate(store, shards, config, self.made_by[FAMILY], self.owners)
         told = [read_json(store.root / "signals" / FAMILY / f"_{group}.json") for group in groups]
+        give_back()
         sizes: Counter[int] = Counter()
         verified: Counter[str] = Counter()
         for group in told:
@@ -126,6 +138,7 @@ class _Work:
             blast_radius(store, shards, sizes, minhash_of(config), bound, config.host_documents),
             verified=dict(verified) if config.verify else None,
             substrings=substring_report(store, shards) if config.substrings else None,
+            lines=lines.line_report(store, shards, self._frequent) if config.lines else None,
         )
         report = {"settings": config.model_dump(mode="json"), "groups": told, **radius.as_json()}
         write_json(store.root / "dedup" / "report.json", report)
@@ -136,8 +149,12 @@ class _Work:
             check_hosts(radius, config.max_host_loss, config.host_documents, page)
         return radius
 
+    @property
+    def _frequent(self) -> Path:
+        return self.store.root / "dedup" / "lines" / "frequent.npy"
+
     def _measure_lines(self, tasks: int) -> None:
-        path = self.store.root / "dedup" / "lines" / "frequent.npy"
+        path = self._frequent
         frequent = lines.frequent_lines(self.store, self.shards, self.config, Memory(self.config.memory_mb))
         with atomic_open(path) as stream:
             np.save(stream, frequent)

@@ -13,10 +13,11 @@ import numpy as np
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Clusters, Memory, Part, lay_out, link
+from fineedu.dedup.cluster import Clusters, Part, lay_out, link
 from fineedu.dedup.keys import KeyColumn, KeyFile, key_files, write_key_file
+from fineedu.dedup.memory import Memory, give_back
 from fineedu.dedup.signature import MinHash
-from fineedu.dedup.survivors import Ranking, Survivors, choose, kept_path, sections_of, survivor_ids
+from fineedu.dedup.survivors import Ranking, SurvivorIds, Survivors, choose, kept_path, sections_of, survivor_ids
 from fineedu.dedup.verify import Verified, verify
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
@@ -129,7 +130,7 @@ class KeyFolder:
 
 
 def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[str, Any]) -> None:
-    """Make the key file of one documents shard; memory: 300 bytes a document."""
+    """Make the key file of one documents shard; memory: 600 bytes a document."""
     from fineedu.dedup.address import canonical_urls
     from fineedu.dedup.shingles import string_keys
     from fineedu.dedup.signature import band_keys, sign
@@ -149,10 +150,14 @@ def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[
         found["addressed"].append(urls.is_not_null().to_numpy())
         found["id"].append(batch["id"])
         found["language"].append(batch["language"])
-    bands = np.concatenate([np.zeros((minhash.bands, 0), np.uint64), *found["bands"]], axis=1)
-    text, url = (np.concatenate([np.zeros(0, np.uint64), *found[name]]) for name in ("text", "url"))
+    empty = np.zeros(0, np.uint64)
+    text, url = (np.concatenate([empty, *found[name]]) for name in ("text", "url"))
     has, addressed = (np.concatenate([np.zeros(0, np.bool_), *found[name]]) for name in ("has", "addressed"))
-    columns = {name: KeyColumn.of(bands[n], has) for n, name in enumerate(names)}
+    columns = {
+        name: KeyColumn.of(np.concatenate([empty, *(part[n] for part in found["bands"])]), has)
+        for n, name in enumerate(names)
+    }
+    del found["bands"]
     columns |= {"exact": KeyColumn.of(text, has), "url": KeyColumn.of(url, addressed)}
     ids, languages = (
         pl.concat([pl.Series([], dtype=pl.String), *found[name]], rechunk=True) for name in ("id", "language")
@@ -304,8 +309,12 @@ def _cluster(
         work.mkdir(parents=True)
         bound = config.verify
         clusters, verified = verify(store, parts, clusters, survivors.row, ranking, minhash, bound, memory, work)
+        del survivors
+        give_back()
         survivors = choose(store, parts, clusters, ranking, memory)
-    removed = _write_signals(store, parts, clusters, survivors, mark)
+    ids = survivor_ids(parts, clusters, survivors, memory)
+    removed = _write_signals(store, parts, clusters, survivors, ids, mark)
+    del ids, survivors
     sizes, counts = np.unique(clusters.sizes, return_counts=True)
     here = sum(part.rows for part in parts if part.here)
     return Outcome(
@@ -319,19 +328,19 @@ def _cluster(
     )
 
 
-def _write_signals(store: Store, parts: Sequence[Part], clusters: Clusters, survivors: Survivors, mark: str) -> int:
+def _write_signals(
+    store: Store, parts: Sequence[Part], clusters: Clusters, survivors: Survivors, ids: SurvivorIds, mark: str
+) -> int:
     """Write the signals of the shards that are here; returns how many documents do not stay."""
-    rows, ids = survivor_ids(parts, survivors)
     removed = 0
     for part in (part for part in parts if part.here):
-        path = store.signals(FAMILY, part.shard)
-        hashes = KeyFile(part.path).section("row/id_hash")
-        with atomic_open(path) as stream:
+        file = KeyFile(part.path)
+        with atomic_open(store.signals(FAMILY, part.shard)) as stream:
             writer = TableWriter(stream, {"id": pl.String(), **SCHEMA})
-            row = part.base
+            row = 0
             for batch in read_batches(store.documents(part.shard), ["id"]):
-                own = hashes[row - part.base : row - part.base + batch.height]
-                signals = _signals(clusters, survivors, rows, ids, row, own)
+                hashes = file.section("row/id_hash", row, row + batch.height)
+                signals = _signals(clusters, survivors, ids, part.base + row, hashes)
                 removed += signals.height - int(signals["dup_keep"].sum())
                 writer.write(signals.insert_column(0, batch["id"]))
                 row += batch.height
@@ -339,21 +348,18 @@ def _write_signals(store: Store, parts: Sequence[Part], clusters: Clusters, surv
     return removed
 
 
-def _signals(
-    clusters: Clusters, survivors: Survivors, rows: Any, ids: pl.Series, base: int, hashes: Any
-) -> pl.DataFrame:
+def _signals(clusters: Clusters, survivors: Survivors, ids: SurvivorIds, base: int, hashes: Any) -> pl.DataFrame:
     from fineedu.dedup.linking import ALONE
 
     number = clusters.number[base : base + len(hashes)]
     together = number != ALONE
     own = np.where(together, number, 0)
     if not len(clusters.sizes):
-        survivor, sizes, label = (np.zeros(len(hashes), dtype) for dtype in (np.uint32, np.uint32, np.uint64))
+        survivor = sizes = np.zeros(len(hashes), np.uint32)
+        label = hashes
     else:
         survivor, sizes, label = survivors.row[own], clusters.sizes[own], survivors.label[own]
     stays = ~together | (survivor == np.arange(base, base + len(hashes)))
-    at = np.minimum(np.searchsorted(rows, survivor), max(len(rows) - 1, 0))
-    named = ids.gather(at) if len(rows) else pl.Series([None] * len(hashes), dtype=pl.String)
     marks = clusters.marks[base : base + len(hashes)]
     names = [
         "+".join(way for bit, way in enumerate(WAYS) if value >> bit & 1) or None for value in range(1 << len(WAYS))
@@ -363,7 +369,7 @@ def _signals(
             "dup_cluster": np.where(together, label, hashes),
             "dup_size": np.where(together, sizes, 1).astype(np.uint32),
             "dup_keep": stays,
-            "dup_of": named.set(pl.Series(stays), None),
+            "dup_of": ids.of(survivor).set(pl.Series(stays), None),
             "dup_by": pl.Series(names, dtype=pl.String).gather(np.where(together, marks, 0).astype(np.uint32)),
         }
     )

@@ -97,6 +97,17 @@ def anchors(data: Any, offsets: Any, length: int, k: int, salts: Any) -> Any:
 
 
 @kernel
+def mark_repeated(keys: Any, order: Any) -> Any:
+    """Return (n,) bool, the keys that are there more than once; ``order`` is that in which they ascend."""
+    twice = np.zeros(keys.shape[0], np.bool_)
+    for i in range(1, order.shape[0]):
+        if keys[order[i]] == keys[order[i - 1]]:
+            twice[order[i]] = True
+            twice[order[i - 1]] = True
+    return twice
+
+
+@kernel
 def merge_overlapping(starts: Any, stops: Any) -> Any:
     """Merge runs that overlap; those that only touch stay apart, so that no run leaves its text.
 

@@ -20,8 +20,10 @@ import numpy.typing as npt
 import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
-from fineedu.dedup.cluster import Memory, Part, key_ranges, lay_out
+from fineedu.dedup.cluster import Part, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.memory import Memory
+from fineedu.dedup.texts import decoding_bytes, text_pieces
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.recipe import DedupConfig
@@ -38,9 +40,9 @@ _SPANS: dict[str, pl.DataType] = {"id": pl.String(), "start": pl.UInt32(), "stop
 _HIT = np.dtype([("at", "<u4"), ("fold", "u1")])
 _CONTEXT = np.dtype([("part", "<u4"), ("start", "<u4"), ("length", "<u4"), ("salt", "<u8")])
 _SPAN = np.dtype([("start", "<u4"), ("stop", "<u4"), ("later", "u1")])
-#: memory of a byte of context while it is searched: itself twice, 4 of suffix array, 4 of inverse, two marks;
-#: and of a context
-_BYTE_COST, _CONTEXT_COST = 12, 64
+#: memory of a byte of context while it is searched: itself twice, 4 of suffix array, 4 of inverse, three marks;
+#: and of a context with its run
+_BYTE_COST, _CONTEXT_COST = 13, 128
 _MOST_PORTIONS = 256
 
 
@@ -199,6 +201,8 @@ class _Search:
         """Find the runs of every part."""
         hits = self._list_hits()
         longest = 2 * self.length - _gram(self.length)
+        texts = decoding_bytes(self.store.documents(part.shard) for part in self.parts)
+        self.memory.need(texts, "the texts of a row group")
         cost = hits * (longest * _BYTE_COST + _CONTEXT_COST)
         room = max(self.memory.budget // 2, 1)
         # Surroundings that overlap are one in a single portion: no more than all texts.
@@ -213,6 +217,8 @@ class _Search:
 
     def _list_hits(self) -> int:
         """Write the places of anchors that occur twice, part by part; returns how many."""
+        from fineedu.dedup.substring_kernels import mark_repeated
+
         total = 0
         for count, start, stop in key_ranges(self.parts, "anchor", self.memory, 0):
             keys, bounds = np.empty(count, np.uint64), [0]
@@ -220,7 +226,7 @@ class _Search:
                 low, high = self._slice(part, start, stop)
                 keys[bounds[-1] : bounds[-1] + high - low] = KeyFile(part.path).section("keys/anchor", low, high)
                 bounds.append(bounds[-1] + high - low)
-            twice = _twice(keys)
+            twice = mark_repeated(keys, np.argsort(keys))
             for number, part in enumerate(self.parts):
                 chosen = twice[bounds[number] : bounds[number + 1]]
                 if chosen.any():
@@ -245,23 +251,19 @@ class _Search:
         hits = hits[np.argsort(hits["at"], kind="stable")]
         file = KeyFile(part.path)
         ends, salts = file.section("row/ends").astype(np.int64), file.section("row/id_hash")
-        row = base = 0
-        for batch in read_batches(self.store.documents(part.shard), ["text"]):
-            buffer = text_buffer(batch["text"])
-            size = int(buffer.offsets[-1] - buffer.offsets[0])
-            if row + batch.height > part.rows or base + size != (
-                ends[row + batch.height - 1] if batch.height else base
-            ):
+        base = 0
+        for row, raw, bounds in text_pieces(self.store.documents(part.shard)):
+            size, stop = int(bounds[-1] - bounds[0]), row + len(bounds) - 1
+            if stop > part.rows or base + size != ends[stop - 1]:
                 raise FineeduError(f"{part.path} does not belong to {self.store.documents(part.shard)}: delete it")
             low, high = np.searchsorted(hits["at"], [base, base + size])
-            data = buffer.data[buffer.offsets[0] :]
+            data = raw[bounds[0] :]
             for portion in range(portions):
                 own = hits[low:high]
                 own = own[own["fold"] % portions == portion]
                 if len(own):
                     self._cut_portion(number, own["at"].astype(np.int64), data, base, ends, salts, portion)
             base += size
-            row += batch.height
 
     def _cut_portion(
         self, number: int, at: npt.NDArray[np.int64], data: Any, base: int, ends: Any, salts: Any, portion: int
@@ -318,16 +320,6 @@ class _Search:
     def spans(self, number: int) -> npt.NDArray[Any]:
         """Return the runs found in a part, by portion."""
         return _read(self.folder / f"spans-{number}", _SPAN)
-
-
-def _twice(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Mark the keys that are there more than once."""
-    order = np.argsort(keys)
-    same = keys[order[1:]] == keys[order[:-1]]
-    twice = np.zeros(len(keys), np.bool_)
-    twice[order[1:][same]] = True
-    twice[order[:-1][same]] = True
-    return twice
 
 
 def _append(path: Path, values: npt.NDArray[Any]) -> None:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from fineedu.dedup.cluster import ROW_BYTES, Clusters, Memory, Part
+from fineedu.dedup.cluster import ROW_BYTES, Clusters, Part
 from fineedu.dedup.keys import KeyFile
+from fineedu.dedup.memory import Memory
 from fineedu.errors import FineeduError
 from fineedu.select.decide import joined_batches
 from fineedu.store import Store, read_batches, read_facts
@@ -25,8 +27,12 @@ POLICIES: dict[Policy, tuple[tuple[str, bool], ...]] = {
     "longest": (("text_bytes", True), ("date", True)),
     "first": (("date", False), ("text_bytes", True)),
 }
-#: memory of a cluster: values, hashes, row, label, size; and the id of its survivor
-CLUSTER_BYTES = 44 + 120
+#: memory of a cluster: size, survivor, label; while survivors are chosen a hash too, and the values that decide
+CLUSTER_BYTES, _CHOICE_BYTES, _VALUE_BYTES = 16, 8, 8
+#: memory of a survivor's id besides its bytes: its row and its end
+_ID_BYTES = 12
+#: rows of a key file that are looked at together
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,42 +118,103 @@ def choose(store: Store, parts: Sequence[Part], clusters: Clusters, ranking: Ran
     """
     from fineedu.dedup.linking import ALONE, choose_survivors
 
-    count = len(clusters.sizes)
-    memory.need(len(clusters.number) * ROW_BYTES + count * CLUSTER_BYTES, f"{count:,} clusters")
-    width = 1 + len(ranking.columns)
+    count, width = len(clusters.sizes), 1 + len(ranking.columns)
+    held = len(clusters.number) * ROW_BYTES + 2 * max((part.rows for part in parts if not part.here), default=0)
+    memory.need(held + count * (CLUSTER_BYTES + _CHOICE_BYTES + _VALUE_BYTES * width), f"{count:,} clusters")
     best = np.full((count, width), -np.inf)
     best_hash = np.full(count, np.iinfo(np.uint64).max)
     row = np.full(count, ALONE)
     label = np.full(count, np.iinfo(np.uint64).max)
     for part in parts:
-        hashes = KeyFile(part.path).section("row/id_hash")
-        if not part.here:
-            values = np.full((part.rows, width), -np.inf)
-            values[:, 0] = 1.0 + remembered_keep(part)
-            number = clusters.number[part.base : part.base + part.rows]
-            choose_survivors(number, part.base, values, hashes, best, best_hash, row, label)
-            continue
-        base = part.base
-        for base, batch, values in ranked_batches(store, part, ranking):
-            own = slice(base - part.base, base - part.base + batch.height)
-            number = clusters.number[base : base + batch.height]
-            choose_survivors(number, base, values, hashes[own], best, best_hash, row, label)
-            base += batch.height
-        if base - part.base != part.rows:
+        file, stop = KeyFile(part.path), part.base
+        for base, values in _values_of(store, part, ranking) if part.here else _values_remembered(part, width):
+            stop = base + len(values)
+            hashes = file.section("row/id_hash", base - part.base, stop - part.base)
+            choose_survivors(clusters.number[base:stop], base, values, hashes, best, best_hash, row, label)
+        if stop - part.base != part.rows:
             raise FineeduError(f"{part.path} does not belong to {store.documents(part.shard)}: delete it and run again")
     return Survivors(row, label)
 
 
-def survivor_ids(parts: Sequence[Part], survivors: Survivors) -> tuple[npt.NDArray[np.uint32], pl.Series]:
-    """Return the rows that stay, ascending, and their ids."""
-    rows = np.unique(survivors.row)
-    found = [pl.Series("id", [], dtype=pl.String)]
+def _values_of(store: Store, part: Part, ranking: Ranking) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    for base, _, values in ranked_batches(store, part, ranking):
+        if base + len(values) > part.base + part.rows:
+            raise FineeduError(f"{part.path} does not belong to {store.documents(part.shard)}: delete it and run again")
+        yield base, values
+
+
+def _values_remembered(part: Part, width: int) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    keep = remembered_keep(part)
+    for start in range(0, part.rows, _BLOCK):
+        own = keep[start : start + _BLOCK]
+        values = np.full((len(own), width), -np.inf)
+        values[:, 0] = 1.0 + own
+        yield part.base + start, values
+
+
+@dataclass(slots=True)
+class SurvivorIds:
+    """The ids of who stays, without a string each.
+
+    Attributes:
+        row: (c,) uint32, rows that stay, ascending.
+        end: (c + 1,) int64, where each id begins and ends.
+        raw: uint8, the ids.
+    """
+
+    row: npt.NDArray[np.uint32]
+    end: npt.NDArray[np.int64]
+    raw: npt.NDArray[np.uint8]
+
+    def of(self, rows: npt.NDArray[np.uint32]) -> pl.Series:
+        """Return the ids of rows that stay; of one that does not, any."""
+        from fineedu.dedup.linking import copy_runs
+
+        if not len(self.row):
+            return pl.Series("id", [None] * len(rows), dtype=pl.String)
+        at = np.minimum(np.searchsorted(self.row, rows), len(self.row) - 1)
+        ends = np.zeros(len(at) + 1, np.int64)
+        raw = np.empty(int((self.end[at + 1] - self.end[at]).sum()), np.uint8)
+        copy_runs(self.raw, self.end, at.astype(np.uint32), raw, ends, 0)
+        return pl.Series("id", pa.LargeStringArray.from_buffers(len(at), pa.py_buffer(ends), pa.py_buffer(raw)))
+
+
+def survivor_ids(parts: Sequence[Part], clusters: Clusters, survivors: Survivors, memory: Memory) -> SurvivorIds:
+    """Read the ids of the rows that stay.
+
+    Raises:
+        FineeduError: memory does not suffice, or a file is damaged.
+    """
+    from fineedu.dedup.linking import copy_runs
+
+    count = len(survivors.row)
+    rows = np.sort(survivors.row)
+    size = sum(int((ends[own + 1] - ends[own]).sum()) for own, _, ends in _ids_of(parts, rows, with_bytes=False))
+    held = len(clusters.number) * ROW_BYTES + count * (CLUSTER_BYTES + _ID_BYTES) + size
+    memory.need(held, f"{count:,} clusters with the ids of their survivors")
+    found = SurvivorIds(rows, np.zeros(count + 1, np.int64), np.empty(size, np.uint8))
+    done = 0
+    for own, raw, ends in _ids_of(parts, rows):
+        copy_runs(raw, ends, own, found.raw, found.end, done)
+        done += len(own)
+    return found
+
+
+def _ids_of(
+    parts: Sequence[Part], rows: npt.NDArray[np.uint32], with_bytes: bool = True
+) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+    """Yield, block by block of rows that hold some of ``rows``: which of the block, its ids and where they end."""
     for part in parts:
         low, high = np.searchsorted(rows, [part.base, part.base + part.rows])
-        if low < high:
-            ids = KeyFile(part.path).ids()
-            found.append(ids.gather(rows[low:high].astype(np.int64) - part.base))
-    return rows, pl.concat(found)
+        if low == high:
+            continue
+        file = KeyFile(part.path)
+        for start in range(0, part.rows, _BLOCK):
+            stop = min(start + _BLOCK, part.rows)
+            first, last = np.searchsorted(rows, [part.base + start, part.base + stop])
+            if first < last:
+                raw, ends = file.ids(start, stop, with_bytes)
+                yield rows[first:last] - np.uint32(part.base + start), raw, ends
 
 
 def sections_of(ids: pl.Series, languages: pl.Series) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def duplicates_shown(report: Mapping[str, Any]) -> dict[str, Any]:
         "settings": _settings(settings, report["by"]),
         "rule": _rule(report["worst"], settings["max_host_loss"], settings["host_documents"]),
         "host_documents": settings["host_documents"],
+        "line_unit": (settings["lines"] or {}).get("unit", ""),
+        "line_documents": (settings["lines"] or {}).get("documents", 0),
         "substring_bytes": (settings["substrings"] or {}).get("bytes", 0),
     }
 

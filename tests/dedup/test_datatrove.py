@@ -5,6 +5,7 @@ import json
 import random
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -27,11 +28,13 @@ pytest.importorskip("spacy", reason="datatrove's English words need spaCy")
 pytest.importorskip("regex", reason="datatrove's text functions need regex")
 
 from datatrove.pipeline.dedup.minhash import (
+    MinhashConfig,
     MinhashDedupBuckets,
     MinhashDedupCluster,
     MinhashDedupFilter,
     MinhashDedupSignature,
 )
+from datatrove.utils.hashing import HashConfig
 from datatrove.utils.text import simplify_text
 
 ODD = [
@@ -129,6 +132,25 @@ def test_stages_two_to_four_and_ours_take_each_others_files(tmp_path: Path) -> N
         )
         kept += len(list(step.run((Document(text=text, id=str(n)) for n, text in enumerate(own)), rank)))
     assert kept == 90 - told["to_remove"]
+
+
+@pytest.mark.parametrize(("hashed", "precision"), [("sha1", 64), ("xxhash", 32)])
+def test_files_of_other_hashes_are_read(tmp_path: Path, hashed: Literal["sha1", "xxhash"], precision: int) -> None:
+    """FineWeb's own settings are SHA-1 with 64 bits."""
+    config = MinhashConfig(hash_config=HashConfig(hash_fc=hashed, precision=precision))
+    texts = mixed_texts(60, seed=3)
+    for rank, own in enumerate((texts[:30], texts[30:])):
+        step = MinhashDedupSignature(str(tmp_path / "sigs"), config=config)
+        step.run((Document(text=text, id="x") for text in own), rank, 2)
+    for bucket in range(14):
+        step = MinhashDedupBuckets(str(tmp_path / "sigs"), str(tmp_path / "dups"), config=config)
+        step.run(rank=bucket, world_size=14)
+    MinhashDedupCluster(str(tmp_path / "dups"), str(tmp_path / "theirs"), config=config, save_cluster_id=True).run()
+    cluster_signatures(tmp_path / "sigs", tmp_path / "ours", precision=precision)
+    assert clusters(tmp_path / "ours") == clusters(tmp_path / "theirs")
+    assert len(clusters(tmp_path / "ours")) > 3
+    with pytest.raises(FineeduError, match=r"no whole records|out of order"):
+        cluster_signatures(tmp_path / "sigs", tmp_path / "wrong", precision=96 - precision)
 
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_shares_are_those_of_plain_counting(tmp_path: Path, scope: str, unit: st
 
 @given(st.lists(st.text(st.sampled_from("aB é\n漢\U0001f600"), max_size=30), min_size=1, max_size=8))
 def test_any_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
-    from fineedu.dedup.cluster import Memory
     from fineedu.dedup.lines import ListLines, frequent_lines, measure_lines
+    from fineedu.dedup.memory import Memory
     from fineedu.store import Shard
 
     config = DedupConfig(lines=LinesConfig(documents=2, characters=2), scope="global")

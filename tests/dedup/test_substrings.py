@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineedu.dedup import substrings
-from fineedu.dedup.cluster import Memory
+from fineedu.dedup.memory import Memory
 from fineedu.dedup.run import dedup_store
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
@@ -110,7 +110,7 @@ def test_portions_do_not_change_a_byte(tmp_path: Path, monkeypatch: pytest.Monke
     portion = substrings._Search._search
     for number, cost in enumerate((8, 200_000)):
         monkeypatch.setattr(substrings._Search, "_search", lambda self, n: (asked.append(n), portion(self, n))[1])
-        monkeypatch.setattr(Memory, "need", lambda *_: None)
+        monkeypatch.setattr(Memory, "need", lambda *_, **__: None)
         monkeypatch.setattr(substrings, "_CONTEXT_COST", cost * 400)
         make_store(tmp_path / str(number), frame, 11)
         dedup_store(tmp_path / str(number), config(), workers=1)
@@ -148,9 +148,9 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_one_run_that_fills_memory_says_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_store(tmp_path, documents(quoting(40, 4)))
-    monkeypatch.setattr(substrings, "_BYTE_COST", 2_000_000)
-    with pytest.raises(FineeduError, match=r"memory_mb .* is too little for .* it takes "):
-        dedup_store(tmp_path, config(memory_mb=400), workers=1)
+    monkeypatch.setattr(substrings, "_BYTE_COST", 200_000_000)
+    with pytest.raises(FineeduError, match=r"memory_mb 4,000 is too little for .* repeated text: it takes "):
+        dedup_store(tmp_path, config(memory_mb=4000), workers=1)
 
 
 def test_made_again_only_when_something_changes(tmp_path: Path) -> None:

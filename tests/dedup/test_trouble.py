@@ -126,7 +126,7 @@ def test_every_file_that_cannot_be_written_is_named(
     assert same(whole, tmp_path)
 
 
-@pytest.mark.parametrize(("module", "name"), [(verify, "_write_portions"), (substrings, "_append")])
+@pytest.mark.parametrize(("module", "name"), [(verify, "_clustered"), (substrings, "_append")])
 def test_scratch_files_on_a_full_disk(
     whole: Path, tmp_path: Path, module: object, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,3 +234,20 @@ def test_a_second_run_on_one_folder_is_refused(whole: Path, tmp_path: Path, cli:
     assert result.returncode == 2
     assert "another run is writing to" in result.stderr
     assert same(whole, tmp_path)
+
+
+def test_memory_that_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fineedu import cli
+
+    def refused() -> None:
+        raise MemoryError("realloc of size 112640 failed")
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(
+        "error: out of memory (realloc of size 112640 failed). Allow the run more"
+    )
