@@ -26,8 +26,8 @@ PHASES = {
     "write": "write",
     "report": "report",
 }
-#: Share of a phase that is left out: processes start, and load models and kernels.
-WARMUP = 0.1
+#: Stage that ends a shard of the phase ``pages``.
+_LAST_OF_PAGES = ("dedup keys", "signals")
 
 
 @dataclass(slots=True)
@@ -108,20 +108,33 @@ def read_samples(path: Path) -> list[Sample]:
     return found
 
 
-def phase_starts(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Return when each phase first began, from the lines of a run's metrics."""
+def phase_starts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return when each phase first began, from the lines of a run's metrics, whose times are whole seconds."""
     found: dict[str, float] = {}
     for row in rows:
         phase = PHASES.get(row["stage"])
         if phase is not None:
             began = datetime.fromisoformat(row["time"]).timestamp() - row["seconds"]
             found[phase] = min(began, found.get(phase, began))
-    return dict(sorted(found.items(), key=lambda item: item[1]))
+    ordered: dict[str, float] = {}
+    for phase in dict.fromkeys(PHASES.values()):
+        if phase in found:
+            ordered[phase] = max(found[phase], *ordered.values(), 0.0)
+    return ordered
 
 
-def by_phase(samples: Sequence[Sample], starts: Mapping[str, float]) -> Iterator[tuple[str, list[Sample]]]:
+def warm_at(rows: Sequence[Mapping[str, Any]], workers: int) -> float:
+    """Return when so many shards had their signals or keys: by then workers have loaded models and kernels."""
+    for stage in _LAST_OF_PAGES:
+        ends = sorted(datetime.fromisoformat(row["time"]).timestamp() for row in rows if row["stage"] == stage)
+        if ends:
+            return ends[min(workers, len(ends)) - 1]
+    return float("-inf")
+
+
+def by_phase(samples: Iterable[Sample], starts: Mapping[str, float]) -> Iterator[tuple[str, list[Sample]]]:
     """Yield each phase with its samples; the start of the command belongs to the first one."""
-    names = list(starts)
+    names, samples = list(starts), [one for one in samples if "run" in one.anonymous]
     for name, following in zip(names, [*names[1:], None], strict=True):
         low = starts[name] if name != names[0] else float("-inf")
         high = starts[following] if following is not None else float("inf")
@@ -132,18 +145,18 @@ def _megabytes(values: Sequence[int]) -> float:
     return round(statistics.median(values) / 1e6, 1) if values else 0.0
 
 
-def told(samples: Sequence[Sample]) -> dict[str, Any]:
+def told(samples: Sequence[Sample], warm: float = float("-inf")) -> dict[str, Any]:
     """Return what a phase's memory was, in megabytes: medians of its first and last third, and its peak.
 
-    Of each role the largest process counts; the first tenth of the samples is left out of the thirds.
+    Of each role the largest process counts. Samples before ``warm`` are left out of the thirds, not of the peak.
     """
-    steady = samples[int(len(samples) * WARMUP) :]
+    steady = [one for one in samples if one.time > warm] or samples
     third = max(len(steady) // 3, 1)
     first, last = steady[:third], steady[-third:]
     roles = sorted({role for one in samples for role in one.anonymous})
     return {
         "seconds": round(samples[-1].time - samples[0].time, 1),
-        "samples": len(samples),
+        "samples": len(steady),
         "first_third": _megabytes([one.total for one in first]),
         "last_third": _megabytes([one.total for one in last]),
         "peak": round(max(one.total for one in samples) / 1e6, 1),

@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.memory import by_phase, phase_starts, read_samples, sample, told, write_samples
+from benchmarks.memory import by_phase, phase_starts, read_samples, sample, told, warm_at, write_samples
 from fineedu.status.collect import read_costs, read_rows
 from fineedu.store import read_json, write_json
 
@@ -169,7 +169,7 @@ class Soak:
                 run.wait()
                 return None, done
             time.sleep(1.0)
-        write_samples(self.samples, [one for one in waiting if one.anonymous])
+        write_samples(self.samples, waiting)
         return run.returncode, done
 
 
@@ -208,7 +208,13 @@ def results(soak: Soak, options: argparse.Namespace, code: int | None) -> dict[s
     metrics = next(iter(out.glob("runs/*/logs/metrics")), out)
     samples = read_samples(soak.samples)
     costs = read_costs(metrics)
-    phases = {name: told(found) for name, found in by_phase(samples, phase_starts(read_rows(metrics))) if found}
+    rows = list(read_rows(metrics))
+    warm = warm_at(rows, options.workers)
+    phases = {
+        name: told(found, warm if name == "pages" else float("-inf"))
+        for name, found in by_phase(samples, phase_starts(rows))
+        if found
+    }
     killed = soak.place / "killed.json"
     return {
         "exit": code,
@@ -226,7 +232,7 @@ def main() -> None:
     """Make archives, run over them, and print what was found as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=20_000)
-    parser.add_argument("--per-archive", type=int, default=2_500)
+    parser.add_argument("--per-archive", type=int, default=1_000)
     parser.add_argument("--page-bytes", type=int, default=300_000, help="no longer pages: one in fifty is a third")
     parser.add_argument("--seconds", type=float, help="end the run then, whatever is left")
     parser.add_argument("--kill-at", type=float, help="share of the archives at which the run is killed once")
