@@ -28,8 +28,8 @@ _LARGEST = 10
 #: a diff shows sentences of the beginning: its time grows with the square of their number
 _DIFF_CHARACTERS = 20_000
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n+")
-#: rows of host counts held before they are summed up
-_PENDING = 200_000
+#: rows of host counts, and tables of them, held before they are summed up; a table of one row takes 2 kB
+_PENDING, _TABLES = 200_000, 1_000
 _SIZE_STEPS = (2, 3, 4, 5, 10, 20, 50, 100, 1000, 10_000, 1 << 62)
 #: what is known of a document that would go; ``order`` is a hash of its id, for a sample that order does not change
 _GONE = {"id": pl.String, "dup_of": pl.String, "dup_cluster": pl.UInt64, "dup_size": pl.UInt32, "order": pl.UInt64}
@@ -121,12 +121,17 @@ class _Hosts:
 
     def __init__(self) -> None:
         self._pending: list[pl.DataFrame] = []
+        self._rows, self._limit = 0, _PENDING
 
     def add(self, hosts: pl.Series, keep: pl.Series) -> None:
         table = pl.DataFrame({"host": hosts, "removed": ~keep})
-        self._pending.append(table.group_by("host").agg(documents=pl.len(), removed=pl.col("removed").sum()))
-        if sum(table.height for table in self._pending) > _PENDING:
+        found = table.group_by("host").agg(documents=pl.len(), removed=pl.col("removed").sum())
+        self._pending.append(found)
+        self._rows += found.height
+        if self._rows > self._limit or len(self._pending) > _TABLES:
             self._pending = [self.total()]
+            self._rows = self._pending[0].height
+            self._limit = _PENDING + 2 * self._rows  # a fixed limit has all hosts summed anew for every batch
 
     def total(self) -> pl.DataFrame:
         empty = pl.DataFrame(schema={"host": pl.String, "documents": pl.UInt32, "removed": pl.UInt32})
