@@ -15,7 +15,7 @@ from fineedu.engine import run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import EngineConfig, load_recipe
 from tests.archives import numbered_pages, tree_digest, write_warc
-from tests.cluster.slurm import Cluster, missing_tools, slurm_cluster
+from tests.cluster.slurm import Cluster, slurm_of_tests
 from tests.conftest import ROOT
 
 SHARDS = 6
@@ -63,12 +63,7 @@ def until_running(run: subprocess.Popen[str], output: Path) -> None:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if missing_tools():
-        pytest.skip(f"no Slurm here: {', '.join(missing_tools())} missing (make slurm)")
-    if os.geteuid() != 0:
-        pytest.skip("a Slurm cluster of one's own needs root")
-    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
-        yield cluster
+    yield from slurm_of_tests(tmp_path_factory.mktemp("slurm"))
 
 
 @pytest.mark.slow
