@@ -122,9 +122,10 @@ def make_ablation(folder: Path) -> Path:
     texts = pl.Series("text", [" ".join(rng.choice(words, 50)) + "." for _ in range(frame.height)])
     frame.with_columns(texts).write_parquet(folder / "pool.parquet", row_group_size=256)
     model = {"vocabulary": 400, "width": 32, "layers": 1, "heads": 2, "context": 32}
+    (folder / "base.yaml").write_text("name: base\nsignals: []\nselect: {rules: {language: language = 'en'}}\n")
     settings: dict[str, Any] = {
         "name": "tiny",
-        "base": "minimal",
+        "base": "base.yaml",
         "grid": {"select.rules.edu": {"good": "edu_score >= 2", "bad": "edu_score < 2"}},
         "train": {"tokens": 4000, "seeds": [0, 1], "model": model, "batch": 4, "held_out": 0.1},
     }
@@ -133,7 +134,7 @@ def make_ablation(folder: Path) -> Path:
     return path
 
 
-def test_models_of_slurm_are_those_of_one_machine(slurm: Cluster, tmp_path: Path) -> None:
+def test_trained_on_slurm_as_on_one_machine(slurm: Cluster, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     path = make_ablation(tmp_path)
     command = ["ablate", path, "-o", tmp_path / "pool.parquet"]
