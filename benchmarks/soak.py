@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.memory import by_phase, phase_starts, read_samples, sample, told, warm_at, write_samples
-from fineedu.status.collect import read_costs, read_rows
+from fineedu.status.collect import find_run_folder, read_costs, read_rows
 from fineedu.store import read_json, write_json
 
 _GZIP_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
@@ -173,12 +173,11 @@ class Soak:
         return run.returncode, done
 
 
-def accounted(out: Path, pages: int) -> dict[str, Any]:
+def accounted(out: Path, manifest: Path, pages: int) -> dict[str, Any]:
     """Say where every page went, from the manifest and, independently, from the files themselves."""
     import polars as pl
 
-    manifest = next(iter(out.glob("runs/*/manifest.json")), None)
-    if manifest is None:
+    if not manifest.exists():
         return {"pages_made": pages, "complete": False}
     counts = read_json(manifest)["counts"]
     dropped = sum(counts["not_extracted"].values())
@@ -205,7 +204,8 @@ def accounted(out: Path, pages: int) -> dict[str, Any]:
 def results(soak: Soak, options: argparse.Namespace, code: int | None) -> dict[str, Any]:
     """Return everything that a soak has found."""
     out = soak.place / "out"
-    metrics = next(iter(out.glob("runs/*/logs/metrics")), out)
+    run = find_run_folder(out, None)
+    metrics = run / "logs" / "metrics"
     samples = read_samples(soak.samples)
     costs = read_costs(metrics)
     rows = list(read_rows(metrics))
@@ -221,7 +221,7 @@ def results(soak: Soak, options: argparse.Namespace, code: int | None) -> dict[s
         "recipe": options.recipe,
         "workers": options.workers,
         "killed": read_json(killed) if killed.exists() else None,
-        "accounted": accounted(out, options.pages),
+        "accounted": accounted(out, run / "manifest.json", options.pages),
         "cpu_seconds": {name: round(cost.cpu_seconds, 1) for name, cost in costs.items()},
         "cpu_ms_a_page": {name: round(cost.cpu_seconds / options.pages * 1e3, 3) for name, cost in costs.items()},
         "anonymous_mb": phases,
