@@ -30,7 +30,7 @@ Style = Literal["auto", "rich", "plain", "json"]
 
 #: Seconds between looks at the notes: on a terminal, and between lines of a log.
 LIVE_SECONDS, LINE_SECONDS = 0.5, 10.0
-#: A look takes a twentieth of the time at most (9,000 notes were seen to take 0.9 s), but half a minute is never gone without one.
+#: Looks take a twentieth of the time at most (one at 9,000 notes was seen to take 0.9 s), and come every half minute.
 _SHARE, _LONGEST_SECONDS = 1 / 20, 30.0
 _REASONS_SHOWN = 6
 

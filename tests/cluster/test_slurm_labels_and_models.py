@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +17,8 @@ import yaml
 from fineedu.labels import read_labels
 from tests.ablate.pools import make_pool
 from tests.annotate.endpoint import Endpoint, serving
+from tests.cluster.commands import end, launch
 from tests.cluster.slurm import Cluster, slurm_of_tests
-from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DOCUMENTS, BATCH = 3000, 256
@@ -29,18 +27,6 @@ DOCUMENTS, BATCH = 3000, 256
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     yield from slurm_of_tests(tmp_path_factory.mktemp("slurm"))
-
-
-def start(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fineedu", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(environment or {})}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def end(run: subprocess.Popen[str]) -> str:
-    told, errors = run.communicate(timeout=400)
-    assert run.returncode == 0, errors
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +46,7 @@ def annotation(server: Endpoint, documents: Path, output: Path, *more: str) -> l
 def labels(documents: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame:
     output = tmp_path_factory.mktemp("local") / "labels.parquet"
     with serving(Endpoint()) as server:
-        end(start(*annotation(server, documents, output)))
+        end(launch(*annotation(server, documents, output)))
     found = read_labels(output)
     assert found.height == DOCUMENTS and set(found["state"]) == {"ok"}
     return found
@@ -74,7 +60,7 @@ def test_labels_of_slurm_are_those_of_one_machine(
     slurm: Cluster, documents: Path, labels: pl.DataFrame, tmp_path: Path
 ) -> None:
     with serving(Endpoint()) as server:
-        end(start(*annotation(server, documents, tmp_path / "a.parquet", *on_slurm()), environment=slurm.environment))
+        end(launch(*annotation(server, documents, tmp_path / "a.parquet", *on_slurm()), environment=slurm.environment))
         assert sum(server.asked.values()) == DOCUMENTS  # each task asked for its share, and for nothing twice
     assert read_labels(tmp_path / "a.parquet").equals(labels)
 
@@ -88,7 +74,7 @@ def until_answered(run: subprocess.Popen[str], server: Endpoint, answers: int) -
 def test_a_node_dies_under_an_annotation(slurm: Cluster, documents: Path, labels: pl.DataFrame, tmp_path: Path) -> None:
     with serving(Endpoint(delay=0.05)) as server:
         command = annotation(server, documents, tmp_path / "a.parquet", *on_slurm())
-        run = start(*command, environment=slurm.environment)
+        run = launch(*command, environment=slurm.environment)
         until_answered(run, server, DOCUMENTS // 4)
         slurm.kill_node(0)
         end(run)
@@ -103,11 +89,11 @@ def test_a_killed_annotation_leaves_no_job_that_pays(
 ) -> None:
     with serving(Endpoint(delay=0.05)) as server:
         command = annotation(server, documents, tmp_path / "a.parquet", *on_slurm())
-        run = start(*command, environment=slurm.environment)
+        run = launch(*command, environment=slurm.environment)
         until_answered(run, server, DOCUMENTS // 4)
         run.kill()
         run.communicate()
-        end(start(*command, environment=slurm.environment))
+        end(launch(*command, environment=slurm.environment))
         assert sum(server.asked.values()) <= DOCUMENTS + 4 * BATCH
     assert read_labels(tmp_path / "a.parquet").equals(labels)
     states = subprocess.run(["squeue", "-h"], env=slurm.environment, capture_output=True, text=True, check=True)
@@ -138,9 +124,9 @@ def test_trained_on_slurm_as_on_one_machine(slurm: Cluster, tmp_path: Path) -> N
     pytest.importorskip("torch")
     path = make_ablation(tmp_path)
     command = ["ablate", path, "-o", tmp_path / "pool.parquet"]
-    end(start(*command, "--results", tmp_path / "here"))
+    end(launch(*command, "--results", tmp_path / "here"))
     there = ["--results", tmp_path / "there", "--engine", "slurm", "--workers", "4"]
-    told = end(start(*command, *there, environment=slurm.environment))
+    told = end(launch(*command, *there, environment=slurm.environment))
     assert told.count(": done") == 4  # each was trained by a task
     logs = tmp_path / "there" / "train" / "logs"
     assert len(list((logs / "completions").iterdir())) == 4
