@@ -135,9 +135,9 @@ def warm_at(rows: Sequence[Mapping[str, Any]], workers: int) -> float:
 def by_phase(samples: Iterable[Sample], starts: Mapping[str, float]) -> Iterator[tuple[str, list[Sample]]]:
     """Yield each phase with its samples; the start of the command belongs to the first one."""
     names, samples = list(starts), [one for one in samples if "run" in one.anonymous]
-    for name, following in zip(names, [*names[1:], None], strict=True):
+    for name, following in zip(names, [*names[1:], *names[:1]], strict=True):
         low = starts[name] if name != names[0] else float("-inf")
-        high = starts[following] if following is not None else float("inf")
+        high = starts[following] if following != names[0] else float("inf")
         yield name, [one for one in samples if low <= one.time < high]
 
 
