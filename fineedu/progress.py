@@ -30,6 +30,8 @@ Style = Literal["auto", "rich", "plain", "json"]
 
 #: Seconds between looks at the notes: on a terminal, and between lines of a log.
 LIVE_SECONDS, LINE_SECONDS = 0.5, 10.0
+#: Looks take a twentieth of the time at most (one at 9,000 notes was seen to take 0.9 s), and come every half minute.
+_SHARE, _LONGEST_SECONDS = 1 / 20, 30.0
 _REASONS_SHOWN = 6
 
 
@@ -44,13 +46,19 @@ def _reasons(state: State) -> Text:
 
 @contextmanager
 def watching(seconds: float, show: Callable[[float], None]) -> Iterator[None]:
-    """Call ``show`` with the seconds gone by, every so many seconds until the block ends and once then."""
+    """Call ``show`` with the seconds gone by, every so many seconds until the block ends and once then.
+
+    Less often where ``show`` takes long.
+    """
     stop = threading.Event()
     started = time.monotonic()
 
     def poll() -> None:
-        while not stop.wait(seconds):
-            show(time.monotonic() - started)
+        pause = seconds
+        while not stop.wait(pause):
+            began = time.monotonic()
+            show(began - started)
+            pause = max(seconds, min((time.monotonic() - began) / _SHARE, _LONGEST_SECONDS))
         show(time.monotonic() - started)
 
     watcher = threading.Thread(target=poll, daemon=True)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from fineedu.options import Executor
+
 SHIPPED = "dclm-top-x, dedup-scope, dump-by-dump, edu-thresholds, nemotron-levels"
 EPILOG = (
     "Examples:\n\n"
     "[dim]fineedu ablate edu-thresholds -o out --labels labels.jsonl[/]\n\n"
     '[dim]fineedu ablate mine.yaml -o out --set "grid.edu=[2, 2.5, 3]" --dry-run[/]\n\n'
-    "[dim]fineedu ablate dump-by-dump -o out --set train.tokens=1000000[/]"
+    "[dim]fineedu ablate dump-by-dump -o out --set train.tokens=1000000 --engine slurm --workers 8[/]"
 )
 
 
@@ -35,6 +37,8 @@ def ablate(
         bool,
         typer.Option("--train/--no-train", help="Train the models of the ablation's train block."),
     ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Models trained at a time.")] = 1,
+    engine: Annotated[Executor | None, typer.Option(help="Where models are trained; default the ablation's.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells, and what would be read.")] = False,
 ) -> None:
     """Compare many filter settings in one pass over the signals, and small models trained on each."""
@@ -47,7 +51,13 @@ def ablate(
 
     console = Console()
     lab = plan_ablation(
-        ablation, output, output=results, overrides=settings or [], labels=labels or [], annotator=annotator
+        ablation,
+        output,
+        output=results,
+        overrides=settings or [],
+        labels=labels or [],
+        annotator=annotator,
+        engine=engine.value if engine else None,
     )
     if dry_run:
         _print_cells(lab, console)
@@ -65,7 +75,10 @@ def ablate(
     if training:
         from fineedu.ablate.train.run import print_training, train_cells
 
-        trained = train_cells(lab, bench, found, say=lambda line: console.print(line, highlight=False, markup=False))
+        def say(line: str) -> None:
+            console.print(line, highlight=False, markup=False)
+
+        trained = train_cells(lab, bench, found, say, workers)
         print_training(trained, console)
     page = write_ablation(lab.folder, found, lab.pool, trained)
     console.print(f"\n{page}", highlight=False, markup=False, soft_wrap=True)

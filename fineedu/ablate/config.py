@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fineedu.assets import asset_dir
 from fineedu.errors import FineeduError
+from fineedu.recipe import EngineConfig
 from fineedu.settings import located, read_settings
 
 #: What documents are compared by, and the columns that may tell it, the first that is there.
@@ -126,6 +127,12 @@ class AblationConfig(_Strict):
     resamples: int = Field(1000, ge=100, le=100_000, description="of the bootstrap over labels")
     seed: int = Field(0, ge=0)
     train: TrainConfig | None = None
+    engine: EngineConfig = Field(EngineConfig(), exclude=True, description="where models are trained; see recipes")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _by_name(cls, engine: Any) -> Any:
+        return {"name": engine} if isinstance(engine, str) else engine
 
 
 def shipped_ablations() -> dict[str, Path]:

@@ -14,7 +14,7 @@ from fineedu.ablate.scopes import spread_dedup
 from fineedu.ablate.source import Signals, open_signals
 from fineedu.errors import FineeduError
 from fineedu.pool import Pool, open_pool
-from fineedu.recipe import SelectConfig
+from fineedu.recipe import EngineName, SelectConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def plan_ablation(
     overrides: Sequence[str] = (),
     labels: Sequence[Path] = (),
     annotator: str | None = None,
+    engine: EngineName | None = None,
 ) -> Lab:
     """Check an ablation against a store without counting anything.
 
@@ -54,6 +55,7 @@ def plan_ablation(
         overrides: ``key.key=value`` of the ablation.
         labels: label files, in place of the ablation's.
         annotator: whose labels.
+        engine: where models are trained, in place of the ablation's.
 
     Raises:
         FineeduError: anything wrong with the ablation or the store.
@@ -64,6 +66,8 @@ def plan_ablation(
         config = config.model_copy(update={"labels": LabelConfig(**known | {"files": list(labels)})})
     if annotator is not None and config.labels is not None:
         config = config.model_copy(update={"labels": config.labels.model_copy(update={"annotator": annotator})})
+    if engine is not None:
+        config = config.model_copy(update={"engine": config.engine.model_copy(update={"name": engine})})
     pool = open_pool(store)
     cells = make_cells(config, _dumps(pool))
     if output is None:

@@ -22,6 +22,7 @@ from fineedu.annotate.documents import read_documents
 from fineedu.annotate.engines.base import OnDemand
 from fineedu.annotate.engines.spec import EngineSpec
 from fineedu.annotate.votes import Annotator, Tally, VoteCollector, vote_schema
+from fineedu.cluster.slurm import cancel_left
 from fineedu.engine import Engine, run_tasks
 from fineedu.store import TableWriter, atomic_open, hold, read_batches
 
@@ -173,8 +174,7 @@ def run_annotation(
     """
     lock = job.output.with_name(f"{job.output.name}.lock")
     with hold(lock, f"another annotation is writing {job.output}: wait for it, or take another --output"):
-        shutil.rmtree(job.parts, ignore_errors=True)  # of a run that was killed: the cache has its answers
-        job.parts.mkdir(parents=True)
+        _clear(job.parts)
         with watch(job):
             run_tasks([AnnotateDocuments(job)], tasks, workers, executor, job.parts / "logs")
         tally, spent = read_tally(job)
@@ -182,6 +182,16 @@ def run_annotation(
         shutil.rmtree(job.parts)
         lock.unlink(missing_ok=True)
     return AnnotateResult(job.output, tally, spent)
+
+
+def _clear(parts: Path) -> None:
+    """Clear what a killed run has left: a job on a cluster, which would go on asking and paying, and its votes.
+
+    The cache has its answers.
+    """
+    cancel_left(parts / "logs")
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
 
 
 def _merge(job: AnnotateJob, tally: Tally, spent: bool) -> None:

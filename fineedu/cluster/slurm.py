@@ -101,7 +101,7 @@ class SlurmEngine(SlurmPipelineExecutor):  # type: ignore[misc]
         if self.is_task:
             super().run()
             return
-        self._cancel_left()
+        cancel_left(Path(self.logging_dir.path))
         self.wanted = list(range(self.tasks))
         for _ in range(ROUNDS):
             self.tasks_per_job = math.ceil(len(self.wanted) / ARRAY_TASKS)
@@ -143,14 +143,14 @@ class SlurmEngine(SlurmPipelineExecutor):  # type: ignore[misc]
                 _slurm("scancel", job_id)
             raise
 
-    def _cancel_left(self) -> None:
-        if not self.logging_dir.exists("slurm_job_id"):
-            return
-        with self.logging_dir.open("slurm_job_id", "r") as note:
-            job_id = note.read().strip()
-        if job_id.isdigit() and array_states(job_id):
-            subprocess.run(["scancel", job_id], capture_output=True)
-            _wait(job_id)
+
+def cancel_left(logs: Path) -> None:
+    """End the array whose number a killed run has left in its folder of logs, and wait for that."""
+    note = logs / "slurm_job_id"
+    job_id = note.read_text().strip() if note.exists() else ""
+    if job_id.isdigit() and shutil.which("scancel") and array_states(job_id):
+        subprocess.run(["scancel", job_id], capture_output=True)
+        _wait(job_id)
 
 
 def _is_lost(state: tuple[str, str] | None) -> bool:

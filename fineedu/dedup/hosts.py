@@ -12,7 +12,8 @@ import polars as pl
 
 from fineedu.store import read_batches
 
-#: counts held apart before they are summed up
+#: counts held apart before they are summed up, unless a quarter of the sum is more: with a fixed number the time would
+#: grow with the square of the hosts
 _PENDING = 500_000
 _COUNTS = np.dtype([("host", "<u8"), ("documents", "<u4"), ("removed", "<u4")])
 Hosts = npt.NDArray[np.uint64]
@@ -33,6 +34,7 @@ class HostCounts:
     def __init__(self) -> None:
         self._total = np.empty(0, _COUNTS)
         self._pending: list[npt.NDArray[Any]] = []
+        self._rows = 0
 
     def add(self, hosts: pl.Series, keep: pl.Series) -> None:
         """Count a batch of documents."""
@@ -41,12 +43,14 @@ class HostCounts:
         found["host"], found["documents"] = keys, np.bincount(place, minlength=len(keys))
         found["removed"] = np.bincount(place[~keep.to_numpy()], minlength=len(keys))
         self._pending.append(found)
-        if sum(map(len, self._pending)) > _PENDING:
+        self._rows += len(found)
+        if self._rows > max(_PENDING, len(self._total) // 4):
             self._sum_up()
 
     def _sum_up(self) -> None:
         whole = np.concatenate([self._total, *self._pending])
         self._pending.clear()
+        self._rows = 0
         self._total = np.empty(0, _COUNTS)
         order = np.argsort(whole["host"])
         whole = whole[order]

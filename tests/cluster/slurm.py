@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo")
 NODES = 2
 
@@ -167,3 +169,13 @@ def _until(done: object, what: str, seconds: float = 40) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not start")
         time.sleep(0.2)
+
+
+def slurm_of_tests(folder: Path) -> Iterator[Cluster]:
+    """Yield a cluster for a test module; skip where none can be made."""
+    if missing_tools():
+        pytest.skip(f"no Slurm here: {', '.join(missing_tools())} missing (make slurm)")
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm cluster of one's own needs root")
+    with slurm_cluster(folder / "cluster") as cluster:
+        yield cluster

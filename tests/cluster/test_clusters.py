@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -15,8 +14,8 @@ from fineedu.engine import run_tasks
 from fineedu.errors import FineeduError
 from fineedu.recipe import EngineConfig, load_recipe
 from tests.archives import numbered_pages, tree_digest, write_warc
-from tests.cluster.slurm import Cluster, missing_tools, slurm_cluster
-from tests.conftest import ROOT
+from tests.cluster.commands import end, launch
+from tests.cluster.slurm import Cluster, slurm_of_tests
 
 SHARDS = 6
 # Kernels are compiled once on a fresh machine, which a busy one takes minutes for.
@@ -35,16 +34,8 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(
     archives: Path, output: Path, engine: str, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fineedu", "run", "minimal", "-i", str(archives), "-o", str(output), *SETTINGS]
-    command += ["--engine", engine, "--workers", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def end(run: subprocess.Popen[str]) -> str:
-    _, errors = run.communicate(timeout=600)
-    assert run.returncode == 0, errors
-    return errors
+    command = ["run", "minimal", "-i", archives, "-o", output, *SETTINGS, "--engine", engine, "--workers", "2"]
+    return launch(*command, environment=environment)
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +54,7 @@ def until_running(run: subprocess.Popen[str], output: Path) -> None:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    if missing_tools():
-        pytest.skip(f"no Slurm here: {', '.join(missing_tools())} missing (make slurm)")
-    if os.geteuid() != 0:
-        pytest.skip("a Slurm cluster of one's own needs root")
-    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
-        yield cluster
+    yield from slurm_of_tests(tmp_path_factory.mktemp("slurm"))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fineedu.errors import FineeduError
+from fineedu.progress import watching
 from fineedu.status.collect import find_run_folder, prometheus, read_status
 from fineedu.status.meter import metered
 from tests.conftest import ROOT, Cli
@@ -96,3 +97,15 @@ def test_a_stage_that_fails_is_counted(tmp_path: Path) -> None:
         cost.documents = 3
     rows = [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
     assert [(row["error"], row["documents"]) for row in rows] == [("FineeduError", 0), (None, 3)]
+
+
+def test_a_slow_look_is_taken_less_often() -> None:
+    looks: list[float] = []
+
+    def show(seconds: float) -> None:
+        looks.append(seconds)
+        time.sleep(0.05)
+
+    with watching(0.01, show):
+        time.sleep(0.7)  # the first look asks for a pause of a second
+    assert len(looks) == 2

@@ -35,7 +35,7 @@ def save_model(model: Any, tokenizer: Path, end: str, folder: Path) -> None:
     wrapped.save_pretrained(folder)
 
 
-def run_tasks(folder: Path, tasks: list[str], seed: int, device: str, own: Path | None = None) -> dict[str, float]:
+def measure_tasks(folder: Path, tasks: list[str], seed: int, device: str, own: Path | None = None) -> dict[str, float]:
     """Run tasks on a saved model.
 
     Args:

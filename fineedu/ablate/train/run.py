@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from datatrove.pipeline.base import PipelineStep
 
 from fineedu.ablate.config import TrainConfig
 from fineedu.ablate.evaluate import Ablation
@@ -15,8 +17,9 @@ from fineedu.ablate.grid import Cell
 from fineedu.ablate.judge import Judge
 from fineedu.ablate.lab import Bench, Lab
 from fineedu.ablate.train.corpora import END, Corpora, make_corpora, read_texts
-from fineedu.ablate.train.harness import need_harness, run_tasks, save_model
+from fineedu.ablate.train.harness import measure_tasks, need_harness, save_model
 from fineedu.ablate.train.model import measure_texts, need_torch, pick_device, train_model
+from fineedu.engine import run_tasks
 from fineedu.errors import FineeduError
 from fineedu.evaluate.resample import Estimate
 from fineedu.store import fingerprint, hash_file, read_json, write_json
@@ -71,7 +74,8 @@ def check_training(lab: Lab) -> None:
     config = lab.config.train
     assert config is not None
     need_torch()
-    pick_device(config.device)
+    if lab.config.engine.name == "local":  # elsewhere a GPU is the task's own
+        pick_device(config.device)
     if config.tasks:
         need_harness()
     if "text" not in lab.pool.schema:
@@ -85,17 +89,41 @@ def check_training(lab: Lab) -> None:
     _chosen(lab)
 
 
-def train_cells(lab: Lab, bench: Bench, found: Ablation, say: Callable[[str], None] = lambda line: None) -> Trained:
+class TrainModels(PipelineStep):  # type: ignore[misc]
+    """Trains and measures a task's share of the models, one a cell and seed."""
+
+    name = "train"
+    type = "fineedu"
+
+    def __init__(self, config: TrainConfig, cells: list[Cell], corpora: Corpora, folder: Path) -> None:
+        super().__init__()
+        self.config = config
+        self.cells = cells
+        self.corpora = corpora
+        self.folder = folder
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[dict[str, Any]]:
+        """Yield the result of each model; the next command reads it from its file."""
+        models = list(product(range(len(self.cells)), self.config.seeds))
+        for number, seed in models[rank::world_size]:
+            with self.track_time("model"):
+                yield _one(self.config, self.cells[number], self.corpora, number, seed, self.folder, lambda line: None)
+
+
+def train_cells(
+    lab: Lab, bench: Bench, found: Ablation, say: Callable[[str], None] = lambda line: None, workers: int = 1
+) -> Trained:
     """Train and measure one model a cell and seed; stopped and started again, it goes on and ends with the same.
 
     Args:
-        lab: the ablation.
+        lab: the ablation; its engine says where models are trained, here one after the other or each as a task.
         bench: its signals and selections.
         found: its figures; sizes and the column of copies are taken from there.
         say: told a line for every model.
+        workers: models at a time.
 
     Raises:
-        FineeduError: a cell keeps too little, or what :func:`check_training` says.
+        FineeduError: a cell keeps too little, a task failed, or what :func:`check_training` says.
     """
     check_training(lab)
     config = lab.config.train
@@ -110,6 +138,9 @@ def train_cells(lab: Lab, bench: Bench, found: Ablation, say: Callable[[str], No
     corpora = make_corpora(
         config, cells, judge, bench.signals, found.columns["copies"], found.totals[numbers, 2], folder, pool
     )
+    if lab.config.engine.name != "local" or workers > 1:
+        step = TrainModels(config, cells, corpora, folder)
+        run_tasks([step], len(cells) * len(config.seeds), workers, lab.config.engine, folder / "logs")
     results = []
     for number, cell in enumerate(cells):
         results.append([_one(config, cell, corpora, number, seed, folder, say) for seed in config.seeds])
@@ -126,7 +157,7 @@ def _one(
     settings = config.model_dump(mode="json", exclude={"seeds", "cells", "texts", "device"})
     mark = fingerprint([_VERSION, settings, seed, corpora.marks[number], hash_file(corpora.tokenizer), corpora.texts])
     if path.exists() and (known := read_json(path)).get("mark") == mark:
-        say(f"{cell.name}, seed {seed}: done before")
+        say(f"{cell.name}, seed {seed}: done")
         return dict(known)
     model, told = train_model(corpora.files[number], corpora.tokenizer, config, seed)
     sets = {
@@ -137,7 +168,7 @@ def _one(
     if config.tasks:
         saved = folder / cell.folder / f"seed-{seed}-model"
         save_model(model, corpora.tokenizer, END, saved)
-        tasks = run_tasks(saved, config.tasks, seed, pick_device(config.device), config.task_folder)
+        tasks = measure_tasks(saved, config.tasks, seed, pick_device(config.device), config.task_folder)
     result = {"mark": mark, "cell": cell.name, "seed": seed, **told, "texts": sets, "tasks": tasks}
     write_json(path, result)
     shown = ", ".join(f"{name} {measured['perplexity']:.1f}" for name, measured in sets.items())
