@@ -60,8 +60,9 @@ class ExtractionCascade:
             pages: n answers, with ``prose``.
 
         Returns:
-            n scores: the higher one of text and long lines; infinite where there is no text, minus infinite where
-            neither is in a wanted language. And ``language`` and ``language_score`` of the n texts.
+            n scores: the higher one of text and, where it reaches ``low``, long lines; infinite where there is no
+            text, minus infinite where neither is in a wanted language. And ``language`` and ``language_score`` of the
+            n texts.
         """
         texts = pl.Series("text", [page.text if page.reason is None else None for page in pages], dtype=pl.String)
         told = identify(texts)
@@ -69,6 +70,9 @@ class ExtractionCascade:
         scores = np.where(texts.is_null().to_numpy(), np.inf, self._wanted_scores(texts, told))
         rows = np.flatnonzero([bool(page.prose) for page in pages])
         prose = pl.Series("prose", [pages[row].prose for row in rows], dtype=pl.String)
+        # Scores first, and languages of the few lines whose score matters: a language costs ten times a score.
+        high = np.flatnonzero(self._score(prose) >= self._config.low) if len(rows) else rows
+        rows, prose = rows[high], prose.gather(high)
         scores[rows] = np.maximum(scores[rows], self._wanted_scores(prose, identify(prose)))
         return scores, told
 
