@@ -372,6 +372,11 @@ def hold(path: Path, held: str) -> Iterator[None]:
         yield
 
 
+def is_current(path: Path, mark: str) -> bool:
+    """Tell whether a file is there and made by what ``mark`` stands for; one of another making is made anew."""
+    return path.exists() and read_facts(path).get("fingerprint") == mark
+
+
 def is_made(path: Path, mark: str) -> bool:
     """Tell whether a shard is there and made by what ``mark`` stands for.
 

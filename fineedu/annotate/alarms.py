@@ -6,7 +6,7 @@ Measured on single votes, samples included, for each annotator by itself: no sec
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -65,19 +65,6 @@ class Alarm:
     fires: bool
 
 
-ALARM_SCHEMA: dict[str, pl.DataType] = {
-    "what": pl.String(),
-    "annotator": pl.String(),
-    "detail": pl.String(),
-    "value": pl.Float64(),
-    "low": pl.Float64(),
-    "high": pl.Float64(),
-    "limit": pl.Float64(),
-    "n": pl.Int64(),
-    "fires": pl.Boolean(),
-}
-
-
 def find_alarms(
     votes: pl.DataFrame, limits: Limits | None = None, levels: Sequence[int] = RUBRIC_LEVELS
 ) -> list[Alarm]:
@@ -100,11 +87,6 @@ def find_alarms(
         found += _collapse(str(annotator), part, limits, sorted(levels))
         found += _positions(str(annotator), part, limits)
     return found
-
-
-def alarm_frame(alarms: Sequence[Alarm]) -> pl.DataFrame:
-    """Return alarms as a table, a row each."""
-    return pl.DataFrame([asdict(alarm) for alarm in alarms], ALARM_SCHEMA)
 
 
 def _failures(annotator: str, votes: pl.DataFrame, limits: Limits) -> Iterator[Alarm]:

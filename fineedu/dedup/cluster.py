@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from fineedu.dedup.keys import PARTS, Array, KeyFile
 from fineedu.dedup.memory import Memory
@@ -80,20 +81,11 @@ def lay_out(paths: Iterable[tuple[Path, Shard, bool]]) -> list[Part]:
 def _salt(part: Part, scope: Scope, file: KeyFile, rows: npt.NDArray[np.uint32]) -> Array:
     """Return what makes keys of different scopes differ."""
     if scope == "dump":
-        return _hash_names([part.shard.dump])
+        from fineedu.dedup.shingles import hash_strings
+
+        return hash_strings(pl.Series([part.shard.dump]))
     languages = file.section("row/language")
     return np.asarray(languages[rows])
-
-
-def _hash_names(names: Sequence[str]) -> npt.NDArray[np.uint64]:
-    import polars as pl
-
-    from fineedu.dedup.shingles import string_keys
-    from fineedu.kernels.arrow import text_buffer
-
-    buffer = text_buffer(pl.Series(names, dtype=pl.String))
-    found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)
-    return found
 
 
 def key_ranges(parts: Sequence[Part], column: str, memory: Memory, held: int) -> Iterator[tuple[int, int, int]]:

@@ -16,16 +16,6 @@ from fineedu.store import read_batches
 #: grow with the square of the hosts
 _PENDING = 500_000
 _COUNTS = np.dtype([("host", "<u8"), ("documents", "<u4"), ("removed", "<u4")])
-Hosts = npt.NDArray[np.uint64]
-
-
-def _hashed(hosts: pl.Series) -> Hosts:
-    from fineedu.dedup.shingles import string_keys
-    from fineedu.kernels.arrow import text_buffer
-
-    names = text_buffer(hosts)
-    found: Hosts = string_keys(names.data, names.offsets)
-    return found
 
 
 class HostCounts:
@@ -38,7 +28,9 @@ class HostCounts:
 
     def add(self, hosts: pl.Series, keep: pl.Series) -> None:
         """Count a batch of documents."""
-        keys, place = np.unique(_hashed(hosts), return_inverse=True)
+        from fineedu.dedup.shingles import hash_strings
+
+        keys, place = np.unique(hash_strings(hosts), return_inverse=True)
         found = np.empty(len(keys), _COUNTS)
         found["host"], found["documents"] = keys, np.bincount(place, minlength=len(keys))
         found["removed"] = np.bincount(place[~keep.to_numpy()], minlength=len(keys))
@@ -95,13 +87,15 @@ def named(counts: Sequence[npt.NDArray[Any]], documents: Iterable[Path]) -> list
     Returns:
         Tables of host, documents and removed.
     """
+    from fineedu.dedup.shingles import hash_strings
+
     wanted = np.unique(np.concatenate([table["host"] for table in counts]))
     names: dict[int, str | None] = {}
     for path in documents:
         if len(names) == len(wanted):
             break
         for batch in read_batches(path, ["host"]):
-            keys = _hashed(batch["host"])
+            keys = hash_strings(batch["host"])
             for row in np.flatnonzero(np.isin(keys, wanted)).tolist():
                 names.setdefault(int(keys[row]), batch["host"][row])
     return [

@@ -12,14 +12,15 @@ import polars as pl
 from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup.cluster import Part, gather, key_ranges, lay_out
-from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.keys import KeyColumn, write_key_file
+from fineedu.dedup.listing import ListKeys, scope_salts
 from fineedu.dedup.memory import Memory
 from fineedu.dedup.survivors import sections_of
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.kernels.compiled import inner, kernel
-from fineedu.recipe import DedupConfig, LinesConfig
-from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts
+from fineedu.recipe import DedupConfig
+from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, is_current, read_batches
 
 FAMILY = "lines"
 _VERSION = 1
@@ -163,48 +164,35 @@ def often(keys: Any, least: int) -> Any:
     return out[:count].copy()
 
 
-def _key_path(store: Store, shard: Shard) -> Path:
-    return store.root / "dedup" / "lines" / shard.path.with_suffix(".keys")
-
-
-class ListLines(PipelineStep):  # type: ignore[misc]
+class ListLines(ListKeys):
     """Writes the keys of every shard's lines, and hands the shard on."""
 
     name = "lines"
-    type = "fineedu"
+    folder = "lines"
 
-    def __init__(self, store: Store, config: LinesConfig, made_by: dict[str, Any]) -> None:
-        super().__init__()
-        self.store = store
-        self.config = config
-        self.made_by = made_by
-
-    def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
-        """Yield each shard that comes in, once its lines are listed."""
+    def write(self, documents: Path, path: Path, shard: Shard, mark: str) -> None:
+        """Write the key file of one documents shard."""
         from fineedu.dedup.shingles import point_table
 
-        for shard in data:
-            documents, path = self.store.documents(shard), _key_path(self.store, shard)
-            mark = fingerprint([self.made_by, read_facts(documents)["source"]])
-            if not (path.exists() and KeyFile(path).facts["fingerprint"] == mark):
-                keys, rows, ids, languages = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)], [], []
-                seen = 0
-                for batch in read_batches(documents, ["id", "language", "text"]):
-                    buffer = text_buffer(batch["text"])
-                    paragraphs = self.config.unit == "paragraph"
-                    own, at = line_keys(buffer.data, buffer.offsets, point_table(), paragraphs, self.config.characters)
-                    keys.append(own)
-                    rows.append(at + np.uint32(seen))
-                    ids.append(batch["id"])
-                    languages.append(batch["language"])
-                    seen += batch.height
-                whole, places = np.concatenate(keys), np.concatenate(rows)
-                order = np.argsort(whole, kind="stable")
-                empty = pl.Series([], dtype=pl.String)
-                sections = sections_of(*(pl.concat([empty, *part], rechunk=True) for part in (ids, languages)))
-                columns = {"line": KeyColumn(whole[order], places[order])}
-                write_key_file(path, columns, sections, {"fingerprint": mark, "shard": str(shard), "origin": mark})
-            yield shard
+        config = self.config.lines
+        assert config is not None
+        keys, rows, ids, languages = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)], [], []
+        seen = 0
+        for batch in read_batches(documents, ["id", "language", "text"]):
+            buffer = text_buffer(batch["text"])
+            paragraphs = config.unit == "paragraph"
+            own, at = line_keys(buffer.data, buffer.offsets, point_table(), paragraphs, config.characters)
+            keys.append(own)
+            rows.append(at + np.uint32(seen))
+            ids.append(batch["id"])
+            languages.append(batch["language"])
+            seen += batch.height
+        whole, places = np.concatenate(keys), np.concatenate(rows)
+        order = np.argsort(whole, kind="stable")
+        empty = pl.Series([], dtype=pl.String)
+        sections = sections_of(*(pl.concat([empty, *part], rechunk=True) for part in (ids, languages)))
+        columns = {"line": KeyColumn(whole[order], places[order])}
+        write_key_file(path, columns, sections, {"fingerprint": mark, "shard": str(shard), "origin": mark})
 
 
 def frequent_lines(
@@ -216,7 +204,7 @@ def frequent_lines(
         FineeduError: memory does not suffice, or a file is damaged.
     """
     assert config.lines is not None
-    parts: list[Part] = lay_out([(_key_path(store, shard), shard, True) for shard in shards])
+    parts: list[Part] = lay_out([(ListLines.path(store, shard), shard, True) for shard in shards])
     # Half for the keys of a range, half for those found: in theory one in ``documents``, in web text one in 1,000.
     salts = 8 * max((part.rows for part in parts), default=0) if config.scope == "language" else 0
     found = [np.zeros(0, np.uint64)]
@@ -252,7 +240,7 @@ class MeasureLines(PipelineStep):  # type: ignore[misc]
         frequent = np.load(self.frequent, mmap_mode="r")
         for shard in data:
             path = self.store.signals(FAMILY, shard)
-            if not (path.exists() and read_facts(path).get("fingerprint") == self.mark):
+            if not is_current(path, self.mark):
                 with atomic_open(path) as stream:
                     writer = TableWriter(stream, {"id": pl.String(), **SCHEMA})
                     for batch in read_batches(self.store.documents(shard), ["id", "dump", "language", "text"]):
@@ -265,15 +253,10 @@ def measure_lines(
     batch: pl.DataFrame, config: DedupConfig, shard: Shard, frequent: npt.NDArray[np.uint64]
 ) -> pl.DataFrame:
     """Return ``id`` and the signals of a batch; a text without a line has the share null."""
-    from fineedu.dedup.shingles import point_table, string_keys
+    from fineedu.dedup.shingles import point_table
 
     assert config.lines is not None
-    if config.scope == "global":
-        salts = np.zeros(batch.height, np.uint64)
-    else:
-        names = batch["language"] if config.scope == "language" else pl.Series([shard.dump] * batch.height)
-        buffer = text_buffer(names)
-        salts = string_keys(buffer.data, buffer.offsets)
+    salts = scope_salts(batch, config.scope, shard)
     texts = text_buffer(batch["text"])
     paragraphs = config.lines.unit == "paragraph"
     found = repeated(texts.data, texts.offsets, point_table(), paragraphs, config.lines.characters, salts, frequent)

@@ -148,8 +148,7 @@ class _Seen:
 
 
 def _read(store: Store, shards: Sequence[Shard]) -> _Seen:
-    from fineedu.dedup.shingles import string_keys
-    from fineedu.kernels.arrow import text_buffer
+    from fineedu.dedup.shingles import hash_strings
 
     empty = pl.DataFrame(schema=_GONE)
     seen = _Seen(HostCounts(), {shard.dump: [0, 0] for shard in shards}, {}, empty, empty)
@@ -164,8 +163,7 @@ def _read(store: Store, shards: Sequence[Shard]) -> _Seen:
             seen.dumps[shard.dump][1] += int((~batch["dup_keep"]).sum())
             for way, count in batch["dup_by"].drop_nulls().value_counts().iter_rows():
                 seen.by[way] = seen.by.get(way, 0) + count
-            ids = text_buffer(batch["id"])
-            order = pl.Series("order", string_keys(ids.data, ids.offsets))
+            order = pl.Series("order", hash_strings(batch["id"]))
             gone = batch.with_columns(order).filter(~pl.col("dup_keep")).select(_GONE.keys())
             seen.sample = pl.concat([seen.sample, gone]).sort("order", "id").head(SAMPLE)
             largest = pl.concat([seen.largest, gone]).sort(

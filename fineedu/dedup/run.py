@@ -105,7 +105,7 @@ class _Work:
         with folder.lock():
             sign: list[PipelineStep] = [SignShards(folder, folder.claim(), metrics)]
             if self.config.lines:
-                sign.append(lines.ListLines(self.store, self.config.lines, self.made_by[lines.FAMILY]))
+                sign.append(lines.ListLines(self.store, self.config, self.made_by[lines.FAMILY]))
             if self.config.substrings:
                 sign.append(substrings.ListAnchors(self.store, self.config, self.made_by[substrings.FAMILY]))
             run_tasks([*steps, *sign], tasks, self.workers, self.engine, self.logs)

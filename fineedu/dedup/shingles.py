@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
+from fineedu.kernels.arrow import text_buffer
 from fineedu.kernels.compiled import inner, kernel
 
 #: Raised whenever the same text would give other signatures.
@@ -300,6 +302,13 @@ def string_keys(data: Any, offsets: Any) -> Any:
         for i in range(offsets[d], offsets[d + 1]):
             value = value * BASE + np.uint64(data[i]) + OFFSET
         keys[d] = mix(value)
+    return keys
+
+
+def hash_strings(strings: pl.Series) -> npt.NDArray[np.uint64]:
+    """Return :func:`string_keys` of a column of m strings."""
+    buffer = text_buffer(strings)
+    keys: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)
     return keys
 
 

@@ -22,7 +22,17 @@ from fineedu.dedup.verify import Verified, verify
 from fineedu.errors import FineeduError
 from fineedu.recipe import DedupConfig
 from fineedu.status.meter import metered
-from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts, write_json
+from fineedu.store import (
+    Shard,
+    Store,
+    TableWriter,
+    atomic_open,
+    fingerprint,
+    is_current,
+    read_batches,
+    read_facts,
+    write_json,
+)
 
 #: Raised whenever the same keys would give other signals.
 _VERSION = 1
@@ -132,9 +142,8 @@ class KeyFolder:
 def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[str, Any]) -> None:
     """Make the key file of one documents shard; memory: 600 bytes a document."""
     from fineedu.dedup.address import canonical_urls
-    from fineedu.dedup.shingles import string_keys
+    from fineedu.dedup.shingles import hash_strings
     from fineedu.dedup.signature import band_keys, sign
-    from fineedu.kernels.arrow import text_buffer
 
     minhash = minhash_of(config)
     names = [f"band{n:03d}" for n in range(minhash.bands)]
@@ -142,11 +151,10 @@ def sign_shard(documents: Path, path: Path, config: DedupConfig, facts: Mapping[
     for batch in read_batches(documents, ["id", "url", "language", "text"]):
         signed = sign(batch["text"], minhash)
         urls = canonical_urls(batch["url"])
-        addresses = text_buffer(urls)
         found["bands"].append(band_keys(signed, minhash))
         found["text"].append(signed.text_keys)
         found["has"].append(signed.shingles > 0)
-        found["url"].append(string_keys(addresses.data, addresses.offsets))
+        found["url"].append(hash_strings(urls))
         found["addressed"].append(urls.is_not_null().to_numpy())
         found["id"].append(batch["id"])
         found["language"].append(batch["language"])
@@ -246,7 +254,7 @@ def deduplicate(
         mark = fingerprint([dict(made_by), origins])
         own = [shard for _, shard, here in files if here]
         done = store.root / "signals" / FAMILY / f"_{name}.json"
-        if done.exists() and all(_is_current(store.signals(FAMILY, shard), mark) for shard in own):
+        if done.exists() and all(is_current(store.signals(FAMILY, shard), mark) for shard in own):
             continue
         for path, _, _ in files:
             KeyFile(path).check()
@@ -267,10 +275,6 @@ def _remember(store: Store, parts: Sequence[Part]) -> None:
             for batch in read_batches(store.signals(FAMILY, part.shard), ["dup_keep"]):
                 writer.write(batch.rename({"dup_keep": "keep"}))
             writer.close({"shard": str(part.shard), "seen": seen})
-
-
-def _is_current(path: Path, mark: str) -> bool:
-    return path.exists() and read_facts(path).get("fingerprint") == mark
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

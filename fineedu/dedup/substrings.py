@@ -9,7 +9,7 @@ go to one portion, so the outcome is the same, and does not depend on the portio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from datatrove.pipeline.base import PipelineStep
 
 from fineedu.dedup.cluster import Part, key_ranges, lay_out
 from fineedu.dedup.keys import KeyColumn, KeyFile, write_key_file
+from fineedu.dedup.listing import ListKeys, scope_salts
 from fineedu.dedup.memory import Memory
 from fineedu.dedup.texts import decoding_bytes, text_pieces
 from fineedu.errors import FineeduError
 from fineedu.kernels.arrow import text_buffer
 from fineedu.recipe import DedupConfig
-from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, read_batches, read_facts
+from fineedu.store import Shard, Store, TableWriter, atomic_open, fingerprint, is_current, read_batches
 
 FAMILY = "substrings"
 _VERSION = 1
@@ -74,76 +74,44 @@ def spans_path(store: Store, shard: Shard) -> Path:
     return store.root / "dedup" / "spans" / shard.path.with_suffix(".parquet")
 
 
-def _key_path(store: Store, shard: Shard) -> Path:
-    return store.root / "dedup" / "substrings" / shard.path.with_suffix(".keys")
-
-
 def _gram(length: int) -> int:
     return max(length // 2, 1)
 
 
-class ListAnchors(PipelineStep):  # type: ignore[misc]
+class ListAnchors(ListKeys):
     """Writes the anchors of every shard's texts, and hands the shard on."""
 
     name = "anchors"
-    type = "fineedu"
+    folder = "substrings"
 
-    def __init__(self, store: Store, config: DedupConfig, made_by: dict[str, Any]) -> None:
-        super().__init__()
-        self.store = store
-        self.config = config
-        self.made_by = made_by
+    def write(self, documents: Path, path: Path, shard: Shard, mark: str) -> None:
+        """Write the key file of one documents shard."""
+        from fineedu.dedup.substring_kernels import anchors
 
-    def run(self, data: Iterable[Shard], rank: int = 0, world_size: int = 1) -> Iterator[Shard]:
-        """Yield each shard that comes in, once its anchors are listed."""
-        for shard in data:
-            documents, path = self.store.documents(shard), _key_path(self.store, shard)
-            mark = fingerprint([self.made_by, read_facts(documents)["source"]])
-            if not (path.exists() and KeyFile(path).facts["fingerprint"] == mark):
-                with self.track_time("shard"):
-                    _list_anchors(documents, path, self.config, shard, mark)
-            yield shard
-
-
-def _salts(batch: pl.DataFrame, config: DedupConfig, shard: Shard) -> npt.NDArray[np.uint64]:
-    """Return (m,) uint64, what tells the documents of different scopes apart."""
-    from fineedu.dedup.shingles import string_keys
-
-    if config.scope == "global":
-        return np.zeros(batch.height, np.uint64)
-    names = batch["language"] if config.scope == "language" else pl.Series([shard.dump] * batch.height, dtype=pl.String)
-    buffer = text_buffer(names)
-    found: npt.NDArray[np.uint64] = string_keys(buffer.data, buffer.offsets)
-    return found
-
-
-def _list_anchors(documents: Path, path: Path, config: DedupConfig, shard: Shard, mark: str) -> None:
-    from fineedu.dedup.substring_kernels import anchors
-
-    assert config.substrings is not None
-    length = config.substrings.bytes
-    keys, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)]
-    ends, salted = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    seen = 0
-    for batch in read_batches(documents, ["language", "text"]):
-        buffer, salts = text_buffer(batch["text"]), _salts(batch, config, shard)
-        offsets = buffer.offsets - buffer.offsets[0]
-        data = buffer.data[buffer.offsets[0] : buffer.offsets[-1]]
-        own, at = anchors(data, offsets, length, _gram(length), salts)
-        if seen + int(offsets[-1]) >= 1 << 32:
-            raise FineeduError(f"{documents} holds 4 GiB of text or more: dedup.substrings counts no further")
-        keys.append(own)
-        places.append((at + seen).astype(np.uint32))
-        ends.append((offsets[1:] + seen).astype(np.uint64))
-        salted.append(salts)
-        seen += int(offsets[-1])
-    whole, at = np.concatenate(keys), np.concatenate(places)
-    order = np.argsort(whole, kind="stable")
-    salt = np.concatenate(salted)
-    # The salts stand where other key files have a hash of the id: it is what counts a key file's rows.
-    rows = {"id_hash": salt, "ends": np.concatenate(ends)}
-    facts = {"fingerprint": mark, "shard": str(shard), "origin": mark}
-    write_key_file(path, {"anchor": KeyColumn(whole[order], at[order])}, rows, facts)
+        assert self.config.substrings is not None
+        length = self.config.substrings.bytes
+        keys, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint32)]
+        ends, salted = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+        seen = 0
+        for batch in read_batches(documents, ["language", "text"]):
+            buffer, salts = text_buffer(batch["text"]), scope_salts(batch, self.config.scope, shard)
+            offsets = buffer.offsets - buffer.offsets[0]
+            data = buffer.data[buffer.offsets[0] : buffer.offsets[-1]]
+            own, at = anchors(data, offsets, length, _gram(length), salts)
+            if seen + int(offsets[-1]) >= 1 << 32:
+                raise FineeduError(f"{documents} holds 4 GiB of text or more: dedup.substrings counts no further")
+            keys.append(own)
+            places.append((at + seen).astype(np.uint32))
+            ends.append((offsets[1:] + seen).astype(np.uint64))
+            salted.append(salts)
+            seen += int(offsets[-1])
+        whole, at = np.concatenate(keys), np.concatenate(places)
+        order = np.argsort(whole, kind="stable")
+        salt = np.concatenate(salted)
+        # The salts stand where other key files have a hash of the id: it is what counts a key file's rows.
+        rows = {"id_hash": salt, "ends": np.concatenate(ends)}
+        facts = {"fingerprint": mark, "shard": str(shard), "origin": mark}
+        write_key_file(path, {"anchor": KeyColumn(whole[order], at[order])}, rows, facts)
 
 
 def find_substrings(
@@ -162,12 +130,10 @@ def find_substrings(
         FineeduError: a file is damaged, the disk is full, or memory does not suffice.
     """
     assert config.substrings is not None
-    parts = lay_out([(_key_path(store, shard), shard, True) for shard in shards])
+    parts = lay_out([(ListAnchors.path(store, shard), shard, True) for shard in shards])
     mark = fingerprint([dict(made_by), [[str(p.shard), KeyFile(p.path).facts["origin"]] for p in parts]])
     if all(
-        path.exists() and read_facts(path).get("fingerprint") == mark
-        for shard in shards
-        for path in (store.signals(FAMILY, shard), spans_path(store, shard))
+        is_current(path, mark) for shard in shards for path in (store.signals(FAMILY, shard), spans_path(store, shard))
     ):
         return
     for part in parts:

@@ -219,13 +219,13 @@ def _ids_of(
 
 def sections_of(ids: pl.Series, languages: pl.Series) -> dict[str, Any]:
     """Return the per-row sections of a key file."""
-    from fineedu.dedup.shingles import string_keys
+    from fineedu.dedup.shingles import hash_strings, string_keys
     from fineedu.kernels.arrow import text_buffer
 
-    names, tongues = text_buffer(ids), text_buffer(languages)
+    names = text_buffer(ids)
     return {
         "id_hash": string_keys(names.data, names.offsets),
-        "language": string_keys(tongues.data, tongues.offsets),
+        "language": hash_strings(languages),
         "id_ends": (names.offsets[1:] - names.offsets[0]).astype(np.uint64),
         "id_bytes": names.data[names.offsets[0] : names.offsets[-1]],
     }

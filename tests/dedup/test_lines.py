@@ -81,7 +81,7 @@ def test_any_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) ->
     frame = documents(texts)
     store = make_store(tmp_path_factory.mktemp("any"), frame, 50)
     shard = Shard("D", 0)
-    assert list(ListLines(store, config.lines, {}).run([shard])) == [shard]
+    assert list(ListLines(store, config, {}).run([shard])) == [shard]
     found = measure_lines(frame, config, shard, frequent_lines(store, [shard], config, Memory(4000)))
     truth = expected(list(texts), ["all"] * len(texts), config.lines)
     assert found["repeated_lines"].to_list() == [count for count, _ in truth]
