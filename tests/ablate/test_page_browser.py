@@ -14,6 +14,7 @@ from fineedu.ablate.page import write_ablation
 from fineedu.evaluate.wording import figure
 from fineedu.select.rules import Rules
 from tests.ablate.pools import make_lab, make_pool
+from tests.pages import open_page
 
 pytestmark = pytest.mark.slow
 
@@ -117,15 +118,7 @@ def test_page_in_a_browser(
     browser: Any, made: tuple[Path, Ablation, Lab], tmp_path: Path, width: int, scheme: str
 ) -> None:
     page = made[0]
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    tab = context.new_page()
-    wrong: list[str] = []
-    requests: list[str] = []
-    tab.on("console", lambda message: wrong.append(message.text))
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("dialog", lambda dialog: wrong.append(dialog.message))
-    tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(page.as_uri())
+    tab, wrong, requests = open_page(browser, page, width, scheme)
     assert requests == [page.as_uri()] and wrong == []
     assert tab.title() == "test: ablation"
     assert tab.evaluate("document.documentElement.scrollWidth") == width
@@ -136,4 +129,4 @@ def test_page_in_a_browser(
     for _ in range(8):
         tab.keyboard.press("ArrowRight")
     assert int(shown(tab, "documents")) < int(before)
-    context.close()
+    tab.context.close()

@@ -12,6 +12,7 @@ import pytest
 from fineedu.evaluate.evaluation import evaluate
 from fineedu.evaluate.page import write_evaluation
 from fineedu.evaluate.scores import Scores
+from tests.pages import open_page
 
 pytestmark = pytest.mark.slow
 
@@ -30,14 +31,7 @@ def page(votes: pl.DataFrame, scores: pl.DataFrame, tmp_path_factory: pytest.Tem
 @pytest.mark.parametrize("width", [400, 768, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_in_a_browser(browser: Any, page: Path, tmp_path: Path, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    tab = context.new_page()
-    wrong: list[str] = []
-    requests: list[str] = []
-    tab.on("console", lambda message: wrong.append(message.text))
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(page.as_uri())
+    tab, wrong, requests = open_page(browser, page, width, scheme)
     tab.screenshot(path=tmp_path / "page.png", full_page=True)
     assert requests == [page.as_uri()] and wrong == []
     assert tab.evaluate("document.documentElement.scrollWidth") == width
@@ -51,4 +45,4 @@ def test_page_in_a_browser(browser: Any, page: Path, tmp_path: Path, width: int,
     assert tab.evaluate(cut) == []
     assert tab.evaluate("document.scripts.length") == 0
     assert (tmp_path / "page.png").stat().st_size > 30_000
-    context.close()
+    tab.context.close()

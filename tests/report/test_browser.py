@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.pages import open_page
 from tests.report.conftest import ENGLISH, RunPages, page
 from tests.report.test_page import RULES, hostile_pages
 
@@ -25,15 +26,7 @@ def report(run_pages: RunPages) -> Path:
 @pytest.mark.parametrize("width", [400, 768, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_report_in_a_browser(browser: Any, report: Path, tmp_path: Path, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
-    tab = context.new_page()
-    wrong: list[str] = []
-    requests: list[str] = []
-    tab.on("console", lambda message: wrong.append(message.text))
-    tab.on("pageerror", lambda error: wrong.append(str(error)))
-    tab.on("dialog", lambda dialog: (wrong.append("dialog"), dialog.dismiss()))
-    tab.on("request", lambda request: requests.append(request.url))
-    tab.goto(report.as_uri())
+    tab, wrong, requests = open_page(browser, report, width, scheme)
     tab.screenshot(path=tmp_path / f"report-{width}-{scheme}.png", full_page=True)
     tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
 
@@ -55,7 +48,7 @@ def test_report_in_a_browser(browser: Any, report: Path, tmp_path: Path, width: 
         tab.evaluate("document.scripts.length + document.links.length - document.querySelectorAll('nav a').length") == 0
     )
     assert (tmp_path / f"report-{width}-{scheme}.png").stat().st_size > 10_000
-    context.close()
+    tab.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
