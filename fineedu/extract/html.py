@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from html import unescape
-from typing import Literal
+from typing import Any, Literal
 
 Backend = Literal["trafilatura", "resiliparse"]
 Mode = Literal["fast", "standard", "precision", "recall"]
@@ -114,16 +115,18 @@ def _fast_texts(html: str, prose: bool) -> tuple[str, str]:
     return main, "\n".join(line for line in lines if len(line.split()) >= _PROSE_WORDS)
 
 
+@cache
+def _options(mode: Mode) -> Any:
+    """Return trafilatura's settings, which it would make anew from its configuration file for each page."""
+    from trafilatura.settings import Extractor
+
+    return Extractor(fast=mode == "fast", precision=mode == "precision", recall=mode == "recall", comments=False)
+
+
 def _precise_text(html: str, mode: Mode) -> str:
     from trafilatura import extract
 
-    text: str | None = extract(
-        html,
-        fast=mode == "fast",
-        favor_precision=mode == "precision",
-        favor_recall=mode == "recall",
-        include_comments=False,
-    )
+    text: str | None = extract(html, options=_options(mode))
     return text or ""
 
 

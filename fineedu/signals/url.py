@@ -34,42 +34,40 @@ def _words(name: str) -> list[str]:
     return sorted({re.sub(r"[^a-zA-Z0-9]+", "", line).lower() for line in lines if not line.startswith("#")} - {""})
 
 
-def _listed(member: str) -> pl.Series:
-    with tarfile.open(_asset(_LISTS)) as archive:
-        stream = archive.extractfile(member)
-        assert stream is not None
-        return pl.Series(stream.read().splitlines()).cast(pl.String).str.strip_chars()
-
-
 def _hashes(values: pl.Series) -> npt.NDArray[np.uint64]:
     return values.hash(seed=0).to_numpy()
 
 
-@cache
-def _blocked_domains() -> npt.NDArray[np.uint64]:
-    """Return sorted 64-bit hashes of the block list's domains (UT1 Toulouse, as shipped by datatrove).
+def _hashed_lists() -> dict[str, npt.NDArray[np.uint64]]:
+    """Return sorted 64-bit hashes of the block list's domains and URLs, read in one pass over the archive."""
+    found = {}
+    with tarfile.open(_asset(_LISTS), "r|gz") as archive:
+        for member in archive:
+            if member.name in ("domains", "urls") and (stream := archive.extractfile(member)) is not None:
+                names = pl.Series(stream.read().splitlines()).cast(pl.String).str.strip_chars()
+                found[member.name] = np.sort(_hashes(names))
+    return found
 
-    The 4.6 million names take 37 MB as hashes and some 500 MB as a Python set. They are hashed once per machine and
-    mapped into memory from the user's cache folder, so that workers share them. A name looked up shares its hash
-    with a listed one by chance once in 4e12 (2**64 / 4.6e6).
+
+@cache
+def _blocked() -> Mapping[str, npt.NDArray[np.uint64]]:
+    """Return sorted hashes of what is blocked (UT1 Toulouse, as shipped by datatrove): ``domains`` and ``urls``.
+
+    The 4.6 million names take 37 MB as hashes and some 500 MB as a Python set. They are hashed once per machine (to
+    unpack them alone takes 0.7 s) and mapped into memory from the user's cache folder, so that workers share them. A
+    name looked up shares its hash with a listed one by chance once in 4e12 (2**64 / 4.6e6).
     """
-    name = f"blocked-domains-{sha256(_LISTS.encode()).hexdigest()[:8]}-polars{pl.__version__}.npy"
+    version = f"{sha256(_LISTS.encode()).hexdigest()[:8]}-polars{pl.__version__}"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fineedu"
-    path = folder / name
+    paths = {name: folder / f"blocked-{name}-{version}.npy" for name in ("domains", "urls")}
     try:
-        if not path.exists():
-            hashes = np.sort(_hashes(_listed("domains")))
-            with atomic_open(path) as stream:
-                np.save(stream, hashes)
-        mapped: npt.NDArray[np.uint64] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        if not all(path.exists() for path in paths.values()):
+            for name, hashes in _hashed_lists().items():
+                with atomic_open(paths[name]) as stream:
+                    np.save(stream, hashes)
+        return {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in paths.items()}
     except Exception:  # no cache folder to write to, or a damaged file in it: do without the cache
-        return np.sort(_hashes(_listed("domains")))
-
-
-@cache
-def _blocked_urls() -> frozenset[str]:
-    return frozenset(_listed("urls").to_list())
+        return _hashed_lists()
 
 
 @cache
@@ -141,16 +139,16 @@ class UrlSignals(SignalFamily):
         """Measure a batch of addresses. A null address gives nulls."""
         urls = documents["url"].set(documents["url"] == "", None)
         names = registered_domains(urls)
-        blocked = _blocked_domains()
+        blocked = _blocked()
         words = urls.str.replace_all(r"[^a-zA-Z0-9]+", " ").str.split(" ").list.unique()
         squeezed = urls.str.replace_all(r"[^a-zA-Z0-9]+", "").str.to_lowercase()
         hard, soft = _words("banned_words.txt"), _words("soft_banned_words.txt")
         checks = {
-            "domain": pl.Series(_in_sorted(names["registered_domain"], blocked))
+            "domain": pl.Series(_in_sorted(names["registered_domain"], blocked["domains"]))
             | names["registered_domain"].is_in(self._extra).fill_null(False),
-            "subdomain": pl.Series(_in_sorted(names["fqdn"], blocked))
+            "subdomain": pl.Series(_in_sorted(names["fqdn"], blocked["domains"]))
             | names["fqdn"].is_in(self._extra).fill_null(False),
-            "url": pl.Series([url in _blocked_urls() for url in urls], dtype=pl.Boolean),
+            "url": pl.Series(_in_sorted(urls, blocked["urls"])),
             "hard_word": words.list.set_intersection(hard).list.len() > 0,
             "soft_words": words.list.set_intersection(soft).list.len() >= _SOFT_WORDS,
             "subword": squeezed.str.contains_any(_words("banned_subwords.txt")),

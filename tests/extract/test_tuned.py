@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+from trafilatura import xpaths
 
 from fineedu.extract.archive import Archive
+from fineedu.extract.tuned.search import Search, needed_words
 
 SCRIPT = """
 import json, sys
@@ -15,8 +21,10 @@ from pathlib import Path
 from fineedu.extract.archive import Archive
 from fineedu.extract.charset import decode_page
 from fineedu.extract.html import extract_page
-from fineedu.extract.tuned import tune_trafilatura
-applied = tune_trafilatura() if sys.argv[1] == "tuned" else []
+from fineedu.extract.tuned import steps, tune_trafilatura
+if sys.argv[1] == "other":
+    steps._KNOWN = dict.fromkeys(steps._KNOWN, "of another version")
+applied = tune_trafilatura() if sys.argv[1] != "plain" else []
 with Path(sys.argv[2]).open("rb") as stream:
     pages = [decode_page(r.body, r.charset)[0] for r in Archive(stream, 8 << 20) if r.kind == "html"][: int(sys.argv[3])]
 print(json.dumps([applied, [extract_page(page, "trafilatura", mode).text for mode in ("fast", "standard") for page in pages]]))
@@ -35,8 +43,42 @@ def test_output_is_trafilaturas(request: pytest.FixtureRequest) -> None:
     with demo.open("rb") as stream:
         assert len(list(Archive(stream, 8 << 20))) > 100
     applied, tuned = texts("tuned", demo, 200)
-    assert {"element classes", "BODY_XPATH", "OVERALL_DISCARD_XPATH", "links", "cookie notices"} <= set(applied)
-    assert tuned == texts("plain", demo, 200)[1]
+    steps = {"links", "copies", "length"}
+    assert steps | {"element classes", "BODY_XPATH", "OVERALL_DISCARD_XPATH", "cookie notices", "names"} <= set(applied)
+    plain = texts("plain", demo, 200)[1]
+    assert tuned == plain
+    fewer, other = texts("other", demo, 200)
+    assert set(applied) - set(fewer) == steps
+    assert other == plain
+
+
+PATTERNS = sorted(
+    {
+        pattern
+        for paths in vars(xpaths).values()
+        if isinstance(paths, list) and isinstance(paths[0], etree.XPath)
+        for path in paths
+        for pattern in re.findall(r"re:test\([^']*'([^']*)'", path.path)
+    }
+)
+
+
+def test_most_patterns_have_words_to_look_for_first() -> None:
+    found = {pattern: needed_words(pattern) for pattern in PATTERNS}
+    assert len(PATTERNS) > 25
+    assert sum(map(bool, found.values())) >= len(PATTERNS) - 2  # but for two that begin with a group of classes
+    assert needed_words("(?:entry|art)-content|^bar[-_]?code$|spa?ced") == ("-content", "ced", "code")
+    assert needed_words("^(?:one|two(?:x|y))") == needed_words("ab|second") == needed_words("[abc]+") == ()
+
+
+@given(st.data())
+def test_words_are_in_all_that_a_pattern_finds(data: st.DataObject) -> None:
+    pattern = data.draw(st.sampled_from(PATTERNS))
+    text = data.draw(st.from_regex(pattern) | st.text(st.sampled_from("-_ adegintsmouv"), max_size=12))
+    assert Search(pattern)(text) == (re.search(pattern, text) is not None)
+    if text.isascii():
+        found = re.search(pattern, text, re.IGNORECASE) is not None
+        assert Search(pattern, fold=True)(text.lower()) == found
 
 
 @pytest.mark.slow
