@@ -6,6 +6,7 @@ busy with something else must not lose pages. (A wall-clock limit lost 30 of 300
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -23,8 +24,11 @@ from fineedu.errors import FineeduError
 from fineedu.extract.html import Backend, Mode
 from fineedu.extract.worker import read_frame, write_frame
 
-#: Pages sent ahead of the one being worked on: the child never waits for the parent to read the archive.
-_AHEAD = 3
+#: Pages, and their bytes, sent ahead of the one being worked on: the child goes on while the parent reads the archive
+#: or tells the language of a batch.
+_AHEAD, _AHEAD_BYTES = 64, 4 << 20
+#: Room for answers that the parent has not read yet: 250 of 4 kB. A pipe has 64 kB otherwise.
+_ANSWER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,13 @@ class Sandbox:
             head = {"kind": kind, "charset": charset}
             self._waiting.append((head, body, 0))
             self._send(head, body)
-            if len(self._waiting) > _AHEAD:
+            while len(self._waiting) > 1 and self._is_far_ahead():
                 yield self._answer()
         while self._waiting:
             yield self._answer()
+
+    def _is_far_ahead(self) -> bool:
+        return len(self._waiting) > _AHEAD or sum(len(body) for _, body, _ in self._waiting) > _AHEAD_BYTES
 
     def _start(self) -> subprocess.Popen[bytes]:
         with tempfile.TemporaryFile() as errors:
@@ -110,6 +117,8 @@ class Sandbox:
                 env=os.environ | {"MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
             )
             assert child.stdout is not None
+            with suppress(AttributeError, OSError):  # not Linux, or the user's pipes are many already
+                fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _ANSWER_BYTES)
             if read_frame(child.stdout) is None:
                 child.communicate()
                 errors.seek(0)
