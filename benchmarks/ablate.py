@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -73,7 +74,7 @@ def write_shard(folder: Path, number: int, rows: int) -> None:
 def make_config(folder: Path, shares: bool) -> AblationConfig:
     base = folder.parent / "base.yaml"
     base.write_text(BASE)
-    settings = {
+    settings: dict[str, Any] = {
         "select.rules.edu": "edu_score >= {edu} AND quality >= {quality}",
         "select.rules.sure": "language_score >= {sure}",
     }

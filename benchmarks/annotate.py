@@ -156,7 +156,7 @@ def real_engines() -> None:
         print(f"llamacpp: {error}")
     if model.exists():
         arguments = {"model": str(model), "vllm_python": python, "context": 2048, "concurrency": 16}
-        specs += [EngineSpec(kind=kind, **arguments) for kind in ("vllm", "vllm-server")]  # type: ignore[arg-type]
+        specs += [EngineSpec(kind=kind, **arguments) for kind in ("vllm", "vllm-server")]
     for spec in specs:
         with tempfile.TemporaryDirectory() as folder:
             start = seconds(partial(run_annotation, job(Path(folder), 1, spec, spec.name)))

@@ -111,7 +111,7 @@ def cross_fitted(full: pl.DataFrame, gate: pl.DataFrame, cut: float) -> str:
         others = joined.filter(pl.col("archive") != archive)["gate"].to_numpy()
         lows.append(float(others.min()) - MARGIN)
         hits += joined.filter(pl.col("archive") == archive, pl.col("gate") >= lows[-1]).height
-    read_twice = np.mean([float((gate["gate"] >= low).mean()) for low in lows])
+    read_twice = np.mean([(gate["gate"].to_numpy() >= low).mean() for low in lows])
     return (
         f"cross-fitted: recall {wilson(hits, joined.height)}, low {min(lows):.2f} to {max(lows):.2f}, "
         f"{read_twice:.1%} of pages read twice"

@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def compare(texts: list[str], repeats: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in (*peers, "fineedu")}
     for _ in range(repeats):
         for name, peer in peers.items():
-            seconds[name].append(clocked(lambda peer=peer: peer(texts)))
+            seconds[name].append(clocked(partial(peer, texts)))
         seconds["fineedu"].append(clocked(lambda: run_ours(frame)) / OUR_ROUNDS)
     print(f"{len(texts)} documents, {megabytes:.2f} MB, {repeats} repeats; first call (compile or load) {first:.1f} s")
     print(f"{'':24}{'docs/s':>10}{'MB/s':>10}")
@@ -113,8 +114,7 @@ def break_down(texts: list[str], repeats: int) -> None:
     print(f"{'kernels':22}{'us/doc':>10}")
     for name, flags in parts.items():
         times = [
-            clocked(lambda flags=flags: measure_batch(buffer.data, buffer.offsets, tables(), flags))
-            for _ in range(3 * repeats)
+            clocked(partial(measure_batch, buffer.data, buffer.offsets, tables(), flags)) for _ in range(3 * repeats)
         ]
         print(f"{name:22}{statistics.median(times) / len(texts) * 1e6:>10.1f}")
 

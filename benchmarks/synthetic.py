@@ -86,7 +86,7 @@ def main() -> None:
     path = options.data / "text" / "dated.jsonl.gz"
     frame = pl.read_ndjson(gzip.decompress(path.read_bytes()), infer_schema_length=None).sort(pl.col("id").hash(seed=0))
     buffers = [text_buffer(frame["text"][start : start + BATCH]) for start in range(0, frame.height, BATCH)]
-    size = frame["text"].str.len_bytes().sum() / 1e6
+    size = int(frame["text"].str.len_bytes().sum()) / 1e6
     print(f"{frame.height:,} documents, {size:.1f} MB of text, batches of {BATCH:,}, one thread, processor time")
     for name, phrases in phrase_sets(frame["text"]).items():
         found = compare(buffers, phrases, options.repeats)
