@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from trafilatura import xpaths
 
 from fineedu.extract.archive import Archive
 from fineedu.extract.tuned.search import Search, needed_words
+from tests.archives import response, write_warc
 
 SCRIPT = """
 import json, sys
@@ -50,6 +52,50 @@ def test_output_is_trafilaturas(request: pytest.FixtureRequest) -> None:
     fewer, other = texts("other", demo, 200)
     assert set(applied) - set(fewer) == steps
     assert other == plain
+
+
+NAMES = str.split(
+    "post entry-content article-body story main content comment-list comments share social newsletter tags sidebar banner "
+    "footer nav menu -ad- widget byline meta hidden hide noprint teaser cookie-banner onetrust elementor-share-buttons "
+    "infinite-scroll mvp-post-add-box Comment commentary caption related author text cell page-content Main-Content x y"
+)
+TAGS = str.split(
+    "div p section article span ul ol li table tr td h2 a aside footer header nav main blockquote pre form strong br "
+    "figure figcaption details dl dt dd q script style svg"
+)
+WORDS = (
+    "The sea is warm in summer . Plants turn light into sugar \u200b \u00ad \u00e9t\u00e9 \u4e2d\u6587 \ufffe".split(
+        " "
+    )
+)
+ATTRIBUTES = {
+    "class": NAMES, "id": NAMES, "style": ["display:none", "color:red"], "role": ["article", "Navigation", "main"],
+    "aria-hidden": ["true", "false"], "itemprop": ["articleBody"], "data-component": ["MostPopularStories"],
+}  # fmt: skip
+
+
+def markup(chance: random.Random, depth: int) -> str:
+    text = " ".join(chance.choices(WORDS, k=chance.choice([0, 3, 8, 40])))
+    if depth == 0:
+        return text
+    tag = chance.choice(TAGS)
+    named = {
+        name: chance.choice(ATTRIBUTES[name]) for name in chance.sample(list(ATTRIBUTES), chance.choice([0, 1, 3]))
+    }
+    inner = "".join(markup(chance, depth - 1) + text[:20] for _ in range(chance.choice([1, 2, 5])))
+    return f"<{tag} {' '.join(f'{name}={value!r}' for name, value in named.items())}>{text}{inner}</{tag}>"
+
+
+def test_output_is_trafilaturas_on_any_markup(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    pages = [
+        f"<html><body>{''.join(markup(chance, chance.choice([2, 4])) for _ in range(12))}</body></html>".encode()
+        for _ in range(50)
+    ]
+    write_warc(tmp_path / "any.warc.gz", [response(page, f"http://any.example/{n}") for n, page in enumerate(pages)])
+    found = texts("tuned", tmp_path / "any.warc.gz", 50)[1]
+    assert len(set(found)) > 45
+    assert found == texts("plain", tmp_path / "any.warc.gz", 50)[1]
 
 
 PATTERNS = sorted(
