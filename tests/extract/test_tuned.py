@@ -63,10 +63,8 @@ TAGS = str.split(
     "div p section article span ul ol li table tr td h2 a aside footer header nav main blockquote pre form strong br "
     "figure figcaption details dl dt dd q script style svg"
 )
-WORDS = (
-    "The sea is warm in summer . Plants turn light into sugar \u200b \u00ad \u00e9t\u00e9 \u4e2d\u6587 \ufffe".split(
-        " "
-    )
+WORDS = str.split(
+    "The sea is warm in summer . Plants turn light into sugar \u200b \u00ad \u00e9t\u00e9 \u4e2d\u6587 \ufffe"
 )
 ATTRIBUTES = {
     "class": NAMES, "id": NAMES, "style": ["display:none", "color:red"], "role": ["article", "Navigation", "main"],
