@@ -53,7 +53,7 @@ class TorchEmbedder:
             # Weights in bf16, not only arithmetic: autocast would convert them in every batch.
             body = body.bfloat16()
         self.body: Any = body
-        self._module: Any = pooled_module(body, settings.pool).to(self.device)
+        self._module: Any = pooled_module(body, settings.pool, bool(settings.sink)).to(self.device)
         self._size = body.config.hidden_size * len(settings.pool)
 
     def embed(self, texts: pl.Series) -> WindowVectors:
