@@ -100,7 +100,7 @@ def test_first_token_and_last_norm_are_left_out(decoder: Path) -> None:
         states = body(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[2]
         found = pooled_module(body, (2,), sink=True)(ids, mask)
     np.testing.assert_allclose(found, states[:, 1:3].mean(1), rtol=1e-5)
-    assert len(body.layers) == 2 and not any("norm" == name for name, _ in body.named_parameters())
+    assert len(body.layers) == 2 and not any(name == "norm" for name, _ in body.named_parameters())
 
 
 @settings(max_examples=50)
