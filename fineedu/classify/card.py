@@ -43,7 +43,8 @@ def _table(metrics: dict[str, Any], rows: tuple[str, ...] = _ROWS) -> str:
 
 def _kind(bundle: Bundle) -> str:
     if bundle.family == "encoder":
-        layers = " and ".join(map(str, bundle.settings["pool"]))
+        pool = bundle.settings["pool"]
+        layers = f"layer{'s' * (len(pool) > 1)} {' and '.join(map(str, pool))}"
         windows, bag, aspects = (bundle.settings[name] for name in ("windows", "lexicon", "aspects"))
         heads = "small heads" if bundle.settings["views"] else "a small head"
         if aspects["share"]:
@@ -53,8 +54,8 @@ def _kind(bundle: Bundle) -> str:
         bits = "int8" if bundle.settings.get("bits", 8) == 8 else "4 bits"
         return (
             f"a {'fine-tuned' if bundle.settings['tuning']['layers'] else 'frozen'} encoder (`{bundle.settings['checkpoint']}`, means over tokens "
-            f"of layers {layers}; {bits}, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
-            f"windows of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
+            f"of {layers}; {bits}, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
+            f"window{'s' * (windows['count'] > 1)} of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
         )
     if bundle.family == "static":
         return "static token embeddings distilled from an encoder, with a small head; NumPy and a tokenizer run it"
