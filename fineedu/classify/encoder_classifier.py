@@ -72,7 +72,8 @@ class EncoderClassifier(Classifier):
             from fineedu.classify.tuning import Lessons
 
             found = Lessons.from_rows(lessons or [], config.tuning.columns, config.windows.count * 2000)
-        export(config, work, found, seed)
+        texts = [row["text"] for row in lessons or []] if config.vocabulary else []
+        export(config, work, found, seed, texts)
         return cls(config, work, OnnxEmbedder(work, config.windows, bag=config.bag), outputs, seed)
 
     def read(self, texts: pl.Series) -> WindowVectors | pl.Series:
@@ -99,7 +100,8 @@ class EncoderClassifier(Classifier):
             from fineedu.classify.export import export
             from fineedu.classify.tuning import Lessons
 
-            export(self.config, self._folder, Lessons(found, targets.values, targets.weights), self.seed)
+            lessons = Lessons(found, targets.values, targets.weights)
+            export(self.config, self._folder, lessons, self.seed, found.to_list() if self.config.vocabulary else [])
             self._embedder = OnnxEmbedder(self._folder, self.config.windows, bag=self.config.bag)
             found = self._embedder.embed(found)
             if self._lessons is not None:

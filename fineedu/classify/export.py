@@ -1,12 +1,12 @@
-"""An encoder checkpoint to an int8 ONNX file (needs the ``encoder`` extra)."""
+"""A checkpoint to an ONNX file in int8 or 4 bits (needs the ``encoder`` extra)."""
 
 from __future__ import annotations
 
+import json
 import logging
-import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
@@ -34,7 +34,7 @@ def require_encoder_training() -> None:
 
 
 def checkpoint_path(name: str) -> str:
-    """Return what transformers can load: a folder or a Hub name.
+    """Return what transformers can load: a folder, a Hub name, or a GGUF file (see ``_source``).
 
     Raises:
         FineeduError: ``package:NAME`` is not installed or holds no checkpoint.
@@ -50,27 +50,54 @@ def checkpoint_path(name: str) -> str:
     for path in sorted(Path(spec.origin).parent.rglob("config.json")):
         if (path.parent / "tokenizer.json").is_file():
             return str(path.parent)
-    raise FineeduError(f"checkpoint {name}: the package holds no config.json with a tokenizer.json")
+    for path in sorted(Path(spec.origin).parent.rglob("*.gguf")):
+        return str(path)
+    raise FineeduError(f"checkpoint {name}: the package holds no config.json with a tokenizer.json, and no GGUF file")
 
 
-def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager") -> Any:
+def _source(checkpoint: str) -> dict[str, Any]:
+    """Return the arguments by which transformers finds a checkpoint.
+
+    Raises:
+        FineeduError: it is a GGUF file, and what reads those is not installed.
+    """
+    path = checkpoint_path(checkpoint)
+    if not path.endswith(".gguf"):
+        return {"pretrained_model_name_or_path": path}
+    if find_spec("gguf") is None or find_spec("accelerate") is None:
+        raise FineeduError(f"checkpoint {checkpoint} is a GGUF file: pip install 'fineedu[encoder]' for what reads it")
+    from transformers import GgufConfig
+
+    return {
+        "pretrained_model_name_or_path": str(Path(path).parent),
+        "gguf_file": Path(path).name,
+        "quantization_config": GgufConfig(dequantize=True),
+    }
+
+
+def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", tokenizer: Path | None = None) -> Any:
     """Load a checkpoint's encoder, without the layers above the highest that is pooled.
+
+    A decoder's norm after the last layer is left out too: it is made for the layers that are cut off.
 
     Args:
         checkpoint: see :func:`checkpoint_path`.
         pool: layers.
         attention: transformers' implementation; ``eager`` can be exported, ``sdpa`` is fast on a GPU.
+        tokenizer: with a cut vocabulary, to whose tokens the embeddings are cut; default all.
 
     Raises:
         FineeduError: it cannot be loaded, has fewer layers, or layers that are not found.
     """
+    import torch
     from transformers import AutoModel
     from transformers.utils import logging as notices
 
     notices.set_verbosity_error()
     notices.disable_progress_bar()
     try:
-        body = AutoModel.from_pretrained(checkpoint_path(checkpoint), attn_implementation=attention)
+        with _quiet():
+            body = AutoModel.from_pretrained(**_source(checkpoint), attn_implementation=attention, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise FineeduError(f"checkpoint {checkpoint}: {str(error).splitlines()[0]}") from error
     body = body.float().eval()
@@ -81,6 +108,17 @@ def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager") 
         )
     del stack[max(pool) :]
     body.config.num_hidden_layers = max(pool)
+    body.config.use_cache = False
+    if hasattr(body, "norm"):
+        body.norm = torch.nn.Identity()
+    if tokenizer is not None:
+        from fineedu.classify.vocabulary import rows
+
+        kept = torch.from_numpy(rows(read_tokenizer(checkpoint), json.loads(tokenizer.read_text(encoding="utf-8"))))
+        weights = body.get_input_embeddings().weight[kept].detach().clone()
+        body.set_input_embeddings(torch.nn.Embedding.from_pretrained(weights))
+        body.config.vocab_size = len(kept)
+        body.config.pad_token_id = None
     return body
 
 
@@ -92,8 +130,20 @@ def layer_stack(body: Any) -> Any:
     return max(lists, key=len, default=None)
 
 
-def pooled_module(body: Any, pool: tuple[int, ...]) -> Any:
-    """Return a torch module from ids and mask (b×n each) to means of the pooled layers side by side (b×d)."""
+def encoder_module(body: Any, settings: EncoderSettings) -> Any:
+    """Return ``pooled_module`` as an encoder's settings want it."""
+    return pooled_module(body, settings.pool, bool(settings.sink), settings.unit)
+
+
+def pooled_module(body: Any, pool: tuple[int, ...], sink: bool = False, unit: bool = False) -> Any:
+    """Return a torch module from ids and mask (b×n each) to means of the pooled layers side by side (b×d).
+
+    Args:
+        body: from ``load_body``.
+        pool: layers.
+        sink: leave the first token out of the means.
+        unit: scale each token's state to a root mean square of 1 first.
+    """
     import torch
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]
@@ -103,29 +153,39 @@ def pooled_module(body: Any, pool: tuple[int, ...]) -> Any:
 
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
             found = self.body(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-            mask = attention_mask[..., None].to(torch.float32)
-            layers = [found.hidden_states[layer].to(torch.float32) for layer in pool]
+            first = 1 if sink else 0
+            mask = attention_mask[:, first:, None].to(torch.float32)
+            layers = [found.hidden_states[layer][:, first:].to(torch.float32) for layer in pool]
+            if unit:
+                layers = [layer * torch.rsqrt(layer.square().mean(-1, keepdim=True) + 1e-6) for layer in layers]
             return torch.cat([(layer * mask).sum(1) / mask.sum(1) for layer in layers], 1)
 
     return Pooled().eval()
 
 
-def export(settings: EncoderSettings, folder: Path, lessons: Lessons | None = None, seed: int = 1) -> None:
-    """Tune a checkpoint where there are lessons, and write ``model.onnx`` (int8) and ``tokenizer.json``.
+def export(
+    settings: EncoderSettings,
+    folder: Path,
+    lessons: Lessons | None = None,
+    seed: int = 1,
+    texts: Sequence[str] = (),
+) -> None:
+    """Tune a checkpoint where there are lessons, and write ``model.onnx`` and ``tokenizer.json``.
 
     Args:
         settings: checkpoint, layers and tuning.
         folder: where to; also gets ``torch/`` with the weights for torch, if the settings ask for it.
         lessons: what the layers that learn learn from.
         seed: of the tuning.
+        texts: what tokens are counted on where the settings cut the vocabulary.
 
     Raises:
         FineeduError: a package is missing, or the checkpoint does not fit.
     """
     require_encoder_training()
     folder.mkdir(parents=True, exist_ok=True)
-    body = load_body(settings.checkpoint, settings.pool)
-    save_tokenizer(settings.checkpoint, folder / TOKENIZER)
+    save_tokenizer(settings.checkpoint, folder / TOKENIZER, settings.sink, settings.vocabulary, texts)
+    body = load_body(settings.checkpoint, settings.pool, tokenizer=folder / TOKENIZER if settings.vocabulary else None)
     if lessons is not None and settings.tuning.layers:
         from fineedu.classify.tuning import tune
 
@@ -133,23 +193,53 @@ def export(settings: EncoderSettings, folder: Path, lessons: Lessons | None = No
     if settings.torch_weights:
         body.half().save_pretrained(folder / "torch")
         body.float()
-    write_onnx(pooled_module(body, settings.pool), folder / WEIGHTS)
+    write_onnx(encoder_module(body, settings), folder / WEIGHTS, settings.bits)
 
 
-def save_tokenizer(checkpoint: str, path: Path) -> None:
-    """Write a checkpoint's tokenizer as one file."""
-    found = Path(checkpoint_path(checkpoint)) / TOKENIZER
-    if found.is_file():
-        shutil.copyfile(found, path)
+def read_tokenizer(checkpoint: str) -> dict[str, Any]:
+    """Return the content of a checkpoint's ``tokenizer.json``."""
+    source = _source(checkpoint)
+    path = Path(source["pretrained_model_name_or_path"]) / TOKENIZER
+    if path.is_file():
+        found = path.read_text(encoding="utf-8")
     else:
         from transformers import AutoTokenizer
 
-        AutoTokenizer.from_pretrained(checkpoint).backend_tokenizer.save(str(path))
+        found = AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str()
+    return dict(json.loads(found))
+
+
+def save_tokenizer(
+    checkpoint: str, path: Path, sink: str | None = None, vocabulary: int | None = None, texts: Sequence[str] = ()
+) -> None:
+    """Write a checkpoint's tokenizer as one file.
+
+    Args:
+        checkpoint: see :func:`checkpoint_path`.
+        path: where to.
+        sink: token that is put before each window.
+        vocabulary: keep so many tokens, see :func:`fineedu.classify.vocabulary.cut`.
+        texts: what those are counted on.
+
+    Raises:
+        FineeduError: there is no such token, or the vocabulary is not one that can be cut.
+    """
+    from fineedu.classify.vocabulary import cut, lead
+
+    held = read_tokenizer(checkpoint)
+    try:
+        if vocabulary:
+            cut(held, vocabulary, texts)
+        if sink:
+            lead(held, sink)
+    except FineeduError as error:
+        raise FineeduError(f"checkpoint {checkpoint}: {error}") from error
+    path.write_text(json.dumps(held, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporters' hundreds of notices."""
+    """Hold back the exporters' hundreds of notices, and bars of progress."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
@@ -160,15 +250,17 @@ def _quiet() -> Iterator[None]:
             logging.disable(before)
 
 
-def write_onnx(module: Any, path: Path) -> None:
-    """Export a pooled module and quantise it to int8.
+def write_onnx(module: Any, path: Path, bits: int = 8) -> None:
+    """Export a pooled module and quantise it to int8 or to 4 bits.
 
-    Dynamic quantisation with one scale a channel of the weights (without it the cosine to fp32 falls from .994 to
-    about .9) and one scale a tensor for the activations: what is in a batch together shares that scale, which is why
-    ``OnnxEmbedder`` runs windows one at a time.
+    4 bits: see :func:`fineedu.classify.blocks.pack`. int8: dynamic quantisation with one scale a channel of the
+    weights (without it the cosine to fp32 falls from .994 to about .9) and one scale a tensor for the activations:
+    what is in a batch together shares that scale, which is why ``OnnxEmbedder`` runs windows one at a time.
     """
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from fineedu.classify.blocks import pack
 
     # Two tensors: the exporter would take one given twice for one input.
     example = torch.ones(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.long)
@@ -186,7 +278,10 @@ def write_onnx(module: Any, path: Path) -> None:
             raise FineeduError("the ONNX export gave nothing")
         whole = Path(folder) / "fp32.onnx"
         program.save(str(whole))
-        quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8, per_channel=True)
+        if bits == 4:
+            pack(whole, path)
+        else:
+            quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8, per_channel=True)
     _strip(path)
 
 

@@ -64,6 +64,7 @@ class TrainingRecipe(_Strict):
     topics: TopicFile | None = None
     contrast: ContrastFiles | None = None
     unlabelled: str | None = Field(None, description="web text that the teacher scores, and that percentiles are of")
+    unlabelled_limit: int | None = Field(None, gt=0, description="read so many of them, chosen by the seed")
     preparation: TextPreparation = TextPreparation()
     model: dict[str, Any] = Field(default_factory=dict, description="settings of the family")
     teacher: TeacherSettings | None = None

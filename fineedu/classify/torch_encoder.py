@@ -44,7 +44,7 @@ class TorchEmbedder:
                 f"model bundle {folder} holds no weights for torch: train it with torch_weights: true, "
                 "or use backend onnx"
             )
-        from fineedu.classify.export import load_body, pooled_module
+        from fineedu.classify.export import encoder_module, load_body
 
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.reader = Reader(folder / TOKENIZER, settings.windows, settings.bag)
@@ -53,7 +53,7 @@ class TorchEmbedder:
             # Weights in bf16, not only arithmetic: autocast would convert them in every batch.
             body = body.bfloat16()
         self.body: Any = body
-        self._module: Any = pooled_module(body, settings.pool).to(self.device)
+        self._module: Any = encoder_module(body, settings).to(self.device)
         self._size = body.config.hidden_size * len(settings.pool)
 
     def embed(self, texts: pl.Series) -> WindowVectors:

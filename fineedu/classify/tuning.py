@@ -109,7 +109,7 @@ def tune(body: Any, settings: EncoderSettings, tokenizer: Path, lessons: Lessons
     """
     import torch
 
-    from fineedu.classify.export import pooled_module
+    from fineedu.classify.export import encoder_module
 
     config = settings.tuning
     torch.manual_seed(seed)
@@ -123,7 +123,7 @@ def tune(body: Any, settings: EncoderSettings, tokenizer: Path, lessons: Lessons
     starts = np.searchsorted(owner, numbers)
     counts = np.searchsorted(owner, numbers, "right") - starts
     learning = choose_layers(body, config.layers)
-    module = pooled_module(body, settings.pool).to(device).train()
+    module = encoder_module(body, settings).to(device).train()
     width = body.config.hidden_size * len(settings.pool)
     heads = torch.nn.ModuleList([torch.nn.Linear(width, size) for size in _head_sizes(lessons)]).to(device)
     optimizer = torch.optim.AdamW(

@@ -143,7 +143,7 @@ class Reader:
             bags.append(np.array(found.ids[: self.bag], dtype=np.int64))
             parts = self.rule.cut(found.ids)
             used = sum(map(len, parts))
-            if not used:
+            if not used or not given[row].strip():
                 continue
             whole = used == len(found.ids)
             share[row] = 1.0 if whole else found.offsets[used - 1][1] / len(given[row])

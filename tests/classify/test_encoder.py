@@ -16,9 +16,9 @@ LESSON = "Photosynthesis is how plants make sugar. They use light, water and car
 SHOP = "Buy now! Free shipping on all orders. Add to cart. Sign in to see your price. " * 4
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_bundle(bundle_folder("edu-minilm"))
+@pytest.fixture(scope="module", params=["edu-minilm", "edu-smollm2"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_bundle(bundle_folder(request.param))
 
 
 def test_lesson_beats_shop_on_the_scale(model: Model) -> None:
@@ -33,10 +33,11 @@ def test_nothing_is_missing_not_zero(model: Model) -> None:
     assert found["percentile"][3] > 50
 
 
-@settings(max_examples=15)
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=80), min_size=2, max_size=4))
-def test_any_text_scores_alone_as_in_a_batch(texts: list[str]) -> None:
-    model = load_bundle(bundle_folder("edu-minilm"))
+@pytest.mark.parametrize("name", ["edu-minilm", "edu-smollm2"])
+@settings(max_examples=15, deadline=None)
+@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=80), min_size=2, max_size=4))
+def test_any_text_scores_alone_as_in_a_batch(name: str, texts: list[str]) -> None:
+    model = load_bundle(bundle_folder(name))
     together = model.score(pl.Series([*texts, LESSON], dtype=pl.String))
     alone = [model.score(pl.Series([text]))[0] for text in [*texts, LESSON]]
     np.testing.assert_array_equal(together, alone)
@@ -45,7 +46,7 @@ def test_any_text_scores_alone_as_in_a_batch(texts: list[str]) -> None:
 def test_share_read_counts_the_whole_text(model: Model) -> None:
     short, long, longer = model.measure(pl.Series([LESSON, LESSON * 10, LESSON * 100]))["share_read"]
     assert short == 1
-    assert 0.2 < long < 0.6
+    assert 0.2 < long < 0.7
     assert longer == pytest.approx(long / 10, rel=0.02)
 
 
