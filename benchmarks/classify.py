@@ -111,7 +111,7 @@ def encoders(model: Model, texts: pl.Series, labels: np.ndarray, rounds: int, wh
     plain = Transformers(bundle_folder(model.bundle.name), settings)
     stock = Stock(settings.checkpoint) if whole else None
     prepared, bits = model.bundle.preparation.apply(texts), f"int{settings.bits}"
-    times: dict[str, list[float]] = {bits: [], "fp32": []} | ({"stock": []} if stock else {})
+    times: dict[str, list[float]] = {name: [] for name in (bits, "fp32", *(["stock"] if stock else []))}
     for _ in range(rounds):
         fast = clocked(lambda: model.classifier.score(prepared), times[bits])[:, 0]
         slow = clocked(lambda: model.classifier.score_read(plain.embed(prepared)), times["fp32"])[:, 0]
