@@ -37,6 +37,11 @@ _OF_ATTRIBUTES = re.compile(
 _MEMO_LIMIT = 20_000
 
 
+def part(name: str) -> Any:
+    """Return a module of trafilatura; by its name, as the package has functions of the same names."""
+    return import_module(f"trafilatura.{name}")
+
+
 class _Matches:
     """Whether a pattern is found in a string; what was asked before is remembered."""
 
@@ -74,10 +79,9 @@ class PageNames:
     def watch(self, pattern: str) -> int:
         """Have a pattern looked for, in any case of letters; return its bit."""
         self._patterns.append(pattern)
-        self._searches.append(Search(pattern, fold=True))
-        self._any = Search("|".join(self._patterns), fold=True)
+        self._any = None
         self._known.clear()
-        return 1 << (len(self._searches) - 1)
+        return 1 << (len(self._patterns) - 1)
 
     def read(self, tree: Any) -> None:
         """Take the names of a page."""
@@ -92,7 +96,10 @@ class PageNames:
         self._found = found
 
     def _bits(self, name: str) -> int:
-        if self._any is None or not self._any(name):  # as of nearly all
+        if self._any is None:  # all are watched by now
+            self._any = Search("|".join(self._patterns), fold=True)
+            self._searches = [Search(pattern, fold=True) for pattern in self._patterns]
+        if not self._any(name):  # as of nearly all
             return 0
         return sum(1 << place for place, search in enumerate(self._searches) if search(name))
 
@@ -196,7 +203,7 @@ def _any_value(path: str) -> str:
 
 def tune_paths(names: PageNames) -> list[str]:
     """Put quicker XPaths in the place of trafilatura's; return the names of the lists that changed."""
-    xpaths: Any = import_module("trafilatura.xpaths")
+    xpaths = part("xpaths")
     tests: dict[tuple[str, str], _Matches] = {}
     applied = []
     for name, paths in vars(xpaths).items():
@@ -213,8 +220,7 @@ def tune_paths(names: PageNames) -> list[str]:
 
 def tune_cleaning(names: PageNames) -> int:
     """Look for cookie notices only where a class or id can be one; return the bit of that, 0 where not applied."""
-    settings: Any = import_module("trafilatura.settings")
-    baseline: Any = import_module("trafilatura.baseline")  # the package has a function of that name
+    settings, baseline = part("settings"), part("baseline")
     whole = getattr(baseline, "BASIC_CLEAN_XPATH", None)
     pattern = getattr(settings, "_COOKIE_CONSENT_RE", None)
     cheap, branch, _ = getattr(whole, "path", "").partition("|.//*[re:test(@class,")

@@ -61,8 +61,9 @@ class Search:
     """
 
     def __init__(self, pattern: str, fold: bool = False) -> None:
-        self._words = needed_words(pattern.lower() if fold else pattern)
-        self._search = re.compile(pattern.lower() if fold else pattern).search
+        pattern = pattern.lower() if fold else pattern
+        self._words = needed_words(pattern)
+        self._search = re.compile(pattern).search
 
     def __call__(self, text: str) -> bool:
         """Tell whether the pattern is found."""

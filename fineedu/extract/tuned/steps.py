@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable
 from copy import copy
 from hashlib import sha256
-from importlib import import_module
 from typing import Any
 
 from lxml import etree
 
-from fineedu.extract.tuned.paths import PageNames
+from fineedu.extract.tuned.paths import PageNames, part
 
 #: function to the first digits of the SHA-256 of its source, in trafilatura 2.3
 _KNOWN = {
@@ -33,10 +32,6 @@ _CONTROLS = bytes([*range(9), 11, 12, *range(14, 32)])
 _NONCHARACTERS = ("\ufffe".encode(), "\uffff".encode())
 
 
-def _module(name: str) -> Any:
-    return import_module(f"trafilatura.{name}")
-
-
 def _digest(function: Any) -> str:
     try:
         return sha256(inspect.getsource(function).encode()).hexdigest()[:16]
@@ -48,7 +43,7 @@ def _known(*names: str) -> bool:
     """Tell whether functions, as ``module.name``, are those that a change was made for."""
     for name in names:
         module, _, function = name.partition(".")
-        if _digest(getattr(_module(module), function, None)) != _KNOWN[name]:
+        if _digest(getattr(part(module), function, None)) != _KNOWN[name]:
             return False
     return True
 
@@ -59,7 +54,7 @@ def tune_links() -> list[str]:
     Most elements hold no link; and of the two rounds over a page's blocks the second finds nothing new where the
     first deleted nothing.
     """
-    processing, extractor = _module("htmlprocessing"), _module("main_extractor")
+    processing, extractor = part("htmlprocessing"), part("main_extractor")
     if not _known(
         "htmlprocessing.link_density_test",
         "htmlprocessing.delete_by_link_density",
@@ -103,7 +98,7 @@ def tune_links() -> list[str]:
 
 def tune_copies() -> list[str]:
     """Copy a page only where the copy is read: the one before conversion is for comments and other extractors."""
-    core = _module("core")
+    core = part("core")
     if not _known("core._prepare_tree", "core.trafilatura_sequence"):
         return []
     whole = core._prepare_tree
@@ -120,7 +115,7 @@ def tune_copies() -> list[str]:
 
 def tune_names(names: PageNames) -> list[str]:
     """Read a page's names before its tree is worked on."""
-    core = _module("core")
+    core = part("core")
     whole = getattr(core, "trafilatura_sequence", None)
     if whole is None:
         return []
@@ -138,10 +133,10 @@ def tune_names(names: PageNames) -> list[str]:
 
 def tune_length(names: PageNames, notice: int) -> list[str]:
     """Measure the text of a whole page by one transformation in C, and not by deletions and spaces set from Python."""
-    core, baseline = _module("core"), _module("baseline")
+    core, baseline = part("core"), part("baseline")
     if not notice or not _known("baseline.html2txt", "baseline._spaced_text"):
         return []
-    cleaned, _, _ = _module("settings").BASIC_CLEAN_XPATH.path.partition("|.//*[")
+    cleaned, _, _ = part("settings").BASIC_CLEAN_XPATH.path.partition("|.//*[")
     whole, text = core.html2txt, _spaced_text(cleaned, baseline._BLOCK_ELEMS)
 
     def html2txt(content: Any, clean: bool = True) -> str:
@@ -196,7 +191,7 @@ class _QuickSearch:
 
 def tune_characters() -> list[str]:
     """Look for characters that XML does not allow in bytes."""
-    module = _module("utils")
+    module = part("utils")
     pattern: Any = getattr(module, "INVALID_XML_CHARS", None)
     if getattr(pattern, "pattern", None) != r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]":
         return []
