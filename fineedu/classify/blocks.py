@@ -19,6 +19,12 @@ MIDDLE = 8
 INT8 = 4
 
 
+def _steps(low: Weights, high: Weights) -> Weights:
+    """Return what one code is worth in each block, as float16 can hold it; 1 where all numbers are the same."""
+    scale = ((high - low) / LEVELS).astype(np.float16).astype(np.float32)
+    return np.where(scale > 0, scale, np.float32(1))
+
+
 def quantise(weights: Weights) -> tuple[Codes, Weights, Weights]:
     """Return codes from 0 to 15, scales and minima of blocks of the last axis: weight = minimum + scale · code.
 
@@ -32,8 +38,7 @@ def quantise(weights: Weights) -> tuple[Codes, Weights, Weights]:
     """
     blocks = weights.reshape(*weights.shape[:-1], -1, BLOCK)
     low = blocks.min(-1).astype(np.float16).astype(np.float32)
-    scale = ((blocks.max(-1) - low) / LEVELS).astype(np.float16).astype(np.float32)
-    scale = np.where(scale > 0, scale, np.float32(1))
+    scale = _steps(low, blocks.max(-1))
     codes = np.clip(np.round((blocks - low[..., None]) / scale[..., None]), 0, LEVELS)
     return codes.astype(np.uint8), scale, low
 
@@ -142,8 +147,7 @@ class _Packer:
 
         blocks = weights.reshape(len(weights), -1, BLOCK)
         low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
-        scale = ((high - low) / LEVELS).astype(np.float16).astype(np.float32)
-        scale = np.where(scale > 0, scale, np.float32(1))
+        scale = _steps(low, high)
         zero = np.clip(np.round(-low / scale), 0, LEVELS)
         codes = np.clip(np.round(blocks / scale[..., None]) + zero[..., None], 0, LEVELS)
         for suffix, values in (("codes", codes.reshape(weights.shape)), ("zeros", zero)):
