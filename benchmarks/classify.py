@@ -84,7 +84,7 @@ class Stock:
     def __init__(self, checkpoint: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        from fineedu.classify.export import checkpoint_path
+        from fineedu.classify.checkpoints import checkpoint_path
 
         self.tokenizer = AutoTokenizer.from_pretrained(checkpoint_path(checkpoint))
         self.model = AutoModel.from_pretrained(checkpoint_path(checkpoint)).eval()

