@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fineedu.classify.aspects import AspectSettings
 from fineedu.classify.head import HeadSettings
+from fineedu.classify.imitation import Distillation
 from fineedu.classify.lexicon import LexiconSettings
 from fineedu.classify.windows import Reader, Vectors, WindowRule, WindowVectors
 from fineedu.errors import FineeduError
@@ -24,19 +25,32 @@ class Tuning(BaseModel):
 
     ``layers``: so many of the layers that are kept learn, counted from the top; 0 freezes the body, as FineWeb-Edu
     does; -1 lets everything learn, embeddings included. ``columns``: classes in the unlabelled text (topics, formats)
-    to learn from, once and before any score is seen; without them the layers learn from the scores, anew in each
-    fold. ``balance`` from 0 to 1: how far rare levels are shown as often as common ones.
+    to learn from, once and before any score is seen; ``distill``: a larger encoder to imitate there, once too. Without
+    these the layers learn from the scores, anew in each fold. ``balance`` from 0 to 1: how far rare levels are shown
+    as often as common ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = Field(0, ge=-1)
     columns: tuple[str, ...] = ()
+    distill: Distillation | None = None
     epochs: int = Field(2, ge=1)
     batch: int = Field(32, ge=1)
     rate: float = Field(1e-4, gt=0)
     balance: float = Field(0.0, ge=0, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Self:
+        if self.distill and (self.columns or not self.layers):
+            raise ValueError("distill needs layers that learn, and no columns beside it")
+        return self
+
+    @property
+    def from_scores(self) -> bool:
+        """Whether layers learn what the head does, so that texts must be read anew after each fit."""
+        return bool(self.layers) and not self.columns and self.distill is None
 
 
 class EncoderSettings(BaseModel):

@@ -53,8 +53,6 @@ class EncoderClassifier(Classifier):
         #: what the aspects learn from, where that has to wait for layers that learn; and the column of the topics
         self._lessons: tuple[pl.Series, Mapping[str, npt.NDArray[np.int64]]] | None = None
         self._topics: str | None = None
-        #: whether the layers learn what the head does, and texts must be read anew after each fit
-        self._learns = bool(settings.tuning.layers) and not settings.tuning.columns
 
     @classmethod
     def make(
@@ -65,20 +63,20 @@ class EncoderClassifier(Classifier):
 
         config = EncoderSettings.model_validate(settings)
         require_encoder_training()
-        if config.tuning.layers and not config.tuning.columns:
+        if config.tuning.from_scores:
             return cls(config, work, None, outputs, seed)
         found = None
-        if config.tuning.layers:
-            from fineedu.classify.tuning import Lessons
+        if config.tuning.columns:
+            from fineedu.classify.tuning import CHARS_A_WINDOW, Lessons
 
-            found = Lessons.from_rows(lessons or [], config.tuning.columns, config.windows.count * 2000)
-        texts = [row["text"] for row in lessons or []] if config.vocabulary else []
+            found = Lessons.from_rows(lessons or [], config.tuning.columns, config.windows.count * CHARS_A_WINDOW)
+        texts = [row["text"] for row in lessons or []] if config.vocabulary or config.tuning.distill else []
         export(config, work, found, seed, texts)
         return cls(config, work, OnnxEmbedder(work, config.windows, bag=config.bag), outputs, seed)
 
     def read(self, texts: pl.Series) -> WindowVectors | pl.Series:
         """Embed texts, unless the layers are still to learn."""
-        return texts if self._learns or self._embedder is None else self._embedder.embed(texts)
+        return texts if self.config.tuning.from_scores or self._embedder is None else self._embedder.embed(texts)
 
     def learn_classes(
         self,

@@ -138,7 +138,8 @@ def export(
         folder: where to; also gets ``torch/`` with the weights for torch, if the settings ask for it.
         lessons: what the layers that learn learn from.
         seed: of the tuning.
-        texts: what tokens are counted on where the settings cut the vocabulary.
+        texts: unlabelled ones: what tokens are counted on where the settings cut the vocabulary, and what layers
+            imitate another encoder on.
 
     Raises:
         FineeduError: a package is missing, or the checkpoint does not fit.
@@ -147,6 +148,10 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     save_tokenizer(settings.checkpoint, folder / TOKENIZER, settings.sink, settings.vocabulary, texts)
     body = load_body(settings.checkpoint, settings.pool, tokenizer=folder / TOKENIZER if settings.vocabulary else None)
+    if settings.tuning.distill:
+        from fineedu.classify.tuning import Lessons
+
+        lessons = Lessons.from_encoder(settings, folder / TOKENIZER, texts, seed)
     if lessons is not None and settings.tuning.layers:
         from fineedu.classify.tuning import tune
 

@@ -1,8 +1,8 @@
-"""Let the upper layers of an encoder learn, on scores (soft ones too) or on classes; on a CPU or a GPU."""
+"""Let the upper layers of an encoder learn scores (soft ones too), classes or another encoder; on a CPU or a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,24 +15,43 @@ import polars as pl
 from fineedu.classify.encoder import EncoderSettings, Tuning
 from fineedu.classify.family import Array
 from fineedu.classify.head import balanced
+from fineedu.classify.imitation import imitated, pieces
 from fineedu.classify.windows import Reader
 from fineedu.errors import FineeduError
 
 Rows = npt.NDArray[np.int64]
+#: characters of a text that layers learn from, for each window: some 126 tokens have 600
+CHARS_A_WINDOW = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What layers learn from: n prepared texts, with scores or with classes.
+    """What layers learn from: n prepared texts, with scores, with classes, or with another encoder's vectors.
 
     ``scores`` is n×m as in :class:`~fineedu.classify.family.Targets` (m = 1: a score, any real number; more: soft
-    probabilities of topics). ``classes`` are columns of class numbers.
+    probabilities of topics). ``classes`` are columns of class numbers. ``vectors`` is n×m, see ``imitation``.
     """
 
     texts: pl.Series
     scores: Array | None
     weights: Array
     classes: tuple[Rows, ...] = ()
+    vectors: Array | None = None
+
+    @classmethod
+    def from_encoder(cls, settings: EncoderSettings, tokenizer: Path, texts: Sequence[str], seed: int) -> Lessons:
+        """Take what a larger encoder makes of the windows of unlabelled texts.
+
+        Raises:
+            FineeduError: there are too few texts, or its checkpoint does not fit.
+        """
+        config = settings.tuning.distill
+        assert config is not None
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(texts))[: config.documents])
+        most = settings.windows.count * CHARS_A_WINDOW
+        parts = pieces([texts[place][:most] for place in chosen], Reader(tokenizer, settings.windows))
+        vectors = imitated(config, parts, choose_device(settings.tuning.device))
+        return cls(pl.Series(parts, dtype=pl.String), None, np.ones(len(parts)), vectors=vectors)
 
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], columns: tuple[str, ...], max_chars: int) -> Lessons:
@@ -170,8 +189,8 @@ def pad(windows: list[list[int]], device: str) -> tuple[Any, ...]:
 
 
 def _head_sizes(lessons: Lessons) -> list[int]:
-    scores = [] if lessons.scores is None else [lessons.scores.shape[1]]
-    return scores + [int(numbers.max()) + 1 for numbers in lessons.classes]
+    tables = [found.shape[1] for found in (lessons.scores, lessons.vectors) if found is not None]
+    return tables + [int(numbers.max()) + 1 for numbers in lessons.classes]
 
 
 def _sampling(lessons: Lessons, config: Tuning) -> Array | None:
@@ -195,6 +214,10 @@ def _loss(heads: Any, vectors: Any, lessons: Lessons, rows: Rows, device: str) -
         each = (told - wanted).square()[:, 0] if wanted.shape[1] == 1 else cross_entropy(told, wanted, reduction="none")
         parts.append((each * weights).sum() / weights.sum())
         place = 1
+    if lessons.vectors is not None:
+        taught = torch.tensor(lessons.vectors[rows], dtype=torch.float32, device=device)
+        parts.append((heads[place](vectors) - taught).square().mean())
+        place += 1
     for head, numbers in zip(heads[place:], lessons.classes, strict=True):
         parts.append(cross_entropy(head(vectors), torch.tensor(numbers[rows], device=device), label_smoothing=0.1))
     return torch.stack(parts).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,6 +122,14 @@ class Reader:
         start = next((k for k in range(len(marked.ids)) if marked.ids[k : k + len(bare)] == bare), 0)
         #: special tokens before and after the content
         self.before, self.after = marked.ids[:start], marked.ids[start + len(bare) :]
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Return where each window of each text begins and ends, in characters."""
+        found = []
+        for encoded in self._tokenizer.encode_batch(list(texts), add_special_tokens=False):
+            places = self.rule.cut(list(range(len(encoded.ids))))
+            found.append([(encoded.offsets[part[0]][0], encoded.offsets[part[-1]][1]) for part in places])
+        return found
 
     def read(
         self, texts: pl.Series

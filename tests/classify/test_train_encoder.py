@@ -34,13 +34,20 @@ def recipe(folder: Path, family: str, body: Path, task: dict[str, Any], **model:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "tuning",
-    [{"layers": 0}, {"layers": 1, "columns": ["topic"], "epochs": 1}, {"layers": -1, "epochs": 1, "balance": 1.0}],
-    ids=["frozen", "classes", "scores"],
+    [
+        {"layers": 0},
+        {"layers": 1, "columns": ["topic"], "epochs": 1},
+        {"layers": 1, "distill": {"checkpoint": "TINY", "pool": [1, 2], "dimensions": 8}, "epochs": 1},
+        {"layers": -1, "epochs": 1, "balance": 1.0},
+    ],
+    ids=["frozen", "classes", "imitation", "scores"],
 )
 def test_encoder_bundles_score_alike_by_onnx_and_torch(
     tmp_path: Path, lessons: Path, checkpoint: Path, tuning: dict[str, Any]
 ) -> None:
     lexicon = {"share": 0.4, "tokens": 100}
+    if "distill" in tuning:
+        tuning = tuning | {"distill": tuning["distill"] | {"checkpoint": str(checkpoint)}}
     path = recipe(tmp_path, "encoder", checkpoint, SCORES, tuning=tuning, torch_weights=True, lexicon=lexicon)
     bundle = train(path, lessons, tmp_path / "model")
     assert bundle.metrics["cross_validated"]["spearman"]["value"] > 0.4
