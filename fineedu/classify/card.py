@@ -51,10 +51,16 @@ def _kind(bundle: Bundle) -> str:
             heads += f", one on what it tells of {' and '.join(aspects['columns'])} (share {aspects['share']:g}),"
         if bag["share"]:
             heads += f" and weights of single tokens (the first {bag['tokens']:,}, share {bag['share']:g})"
+        tuning = bundle.settings["tuning"]
+        teacher = (tuning.get("distill") or {}).get("checkpoint")
+        body = f"`{bundle.settings['checkpoint']}`"
+        if teacher:
+            body = f"an encoder ({body}, its layers taught by `{teacher}` on unlabelled text"
+        else:
+            body = f"a {'fine-tuned' if tuning['layers'] else 'frozen'} encoder ({body}"
         bits = "int8" if bundle.settings.get("bits", 8) == 8 else "4 bits"
         return (
-            f"a {'fine-tuned' if bundle.settings['tuning']['layers'] else 'frozen'} encoder (`{bundle.settings['checkpoint']}`, means over tokens "
-            f"of {layers}; {bits}, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
+            f"{body}, means over tokens of {layers}; {bits}, run by ONNX Runtime without torch) with {heads}; it reads up to {windows['count']} "
             f"window{'s' * (windows['count'] > 1)} of {windows['tokens']} tokens, and `share_read` tells how much of a text that was"
         )
     if bundle.family == "static":
@@ -76,6 +82,11 @@ def _scores(bundle: Bundle) -> str:
         parts = ", ".join(f"{name} {teacher[name]:g}" for name in ("word", "character", "embedding") if teacher[name])
         lessons.append(
             f"- {training['unlabelled']:,} unlabelled web documents, scored by a teacher that was fitted on the labels (shares: {parts})."
+        )
+    if distill := (bundle.settings.get("tuning") or {}).get("distill"):
+        documents = min(distill["documents"], training["unlabelled"])
+        lessons.append(
+            f"- {documents:,} unlabelled web documents, of which its layers learned what the larger encoder makes."
         )
     ceiling = (
         f"On the {second['n']} documents that both annotators scored, their rank correlation is {second['spearman']:.2f}: a rough ceiling, of few documents."
