@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +19,7 @@ from fineedu.classify.family import Array
 from fineedu.classify.windows import Reader, Vectors, WindowRule
 from fineedu.errors import FineeduError
 
+Rows = npt.NDArray[np.int64]
 #: tokens of a piece that the larger encoder reads at most
 LONGEST = 510
 #: padded tokens in one of its batches
@@ -47,8 +49,11 @@ def pieces(texts: Sequence[str], reader: Reader) -> list[str]:
     return found
 
 
-def imitated(config: Distillation, texts: Sequence[str], device: str) -> Array:
-    """Return n×m targets of n pieces of text: what the larger encoder makes of them (bf16 arithmetic).
+def imitated(config: Distillation, texts: Sequence[str], device: str) -> tuple[Rows, Array]:
+    """Return what the larger encoder makes of pieces of text (bf16 arithmetic).
+
+    Returns:
+        Places of the n pieces in which its tokenizer finds something, and n×m targets.
 
     Raises:
         FineeduError: its checkpoint cannot be loaded, or there are fewer pieces than dimensions.
@@ -59,24 +64,22 @@ def imitated(config: Distillation, texts: Sequence[str], device: str) -> Array:
     from fineedu.classify.torch_encoder import length_batches
     from fineedu.classify.tuning import pad
 
-    if len(texts) < config.dimensions:
-        raise FineeduError(
-            f"distillation has {len(texts):,} windows of unlabelled text for {config.dimensions} dimensions; give more"
-        )
     with tempfile.TemporaryDirectory() as folder:
         save_tokenizer(config.checkpoint, Path(folder) / "tokenizer.json")
         reader = Reader(Path(folder) / "tokenizer.json", WindowRule(tokens=LONGEST, count=1))
     windows, owner, _, _ = reader.read(pl.Series(texts, dtype=pl.String))
-    if len(windows) < len(texts):
-        raise FineeduError(f"checkpoint {config.checkpoint}: its tokenizer finds nothing in some of the text")
-    assert (owner == np.arange(len(texts))).all()
+    if len(windows) < config.dimensions:
+        raise FineeduError(
+            f"distillation has {len(windows):,} windows of unlabelled text for {config.dimensions} dimensions: "
+            "give more text"
+        )
     body = load_body(config.checkpoint, config.pool)
     module: Any = pooled_module(body, config.pool).to(device)
     vectors: Vectors = np.empty((len(windows), body.config.hidden_size * len(config.pool)), np.float32)
     with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16):
         for rows in length_batches(np.array([len(window) for window in windows]), BATCH_TOKENS):
             vectors[rows] = module(*pad([windows[row] for row in rows], device)).float().cpu().numpy()
-    return components(vectors.reshape(len(vectors), len(config.pool), -1), config.dimensions)
+    return owner, components(vectors.reshape(len(vectors), len(config.pool), -1), config.dimensions)
 
 
 def components(layers: Vectors, dimensions: int) -> Array:

@@ -50,8 +50,8 @@ class Lessons:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(texts))[: config.documents])
         most = settings.windows.count * CHARS_A_WINDOW
         parts = pieces([texts[place][:most] for place in chosen], Reader(tokenizer, settings.windows))
-        vectors = imitated(config, parts, choose_device(settings.tuning.device))
-        return cls(pl.Series(parts, dtype=pl.String), None, np.ones(len(parts)), vectors=vectors)
+        rows, vectors = imitated(config, parts, choose_device(settings.tuning.device))
+        return cls(pl.Series(parts, dtype=pl.String)[rows], None, np.ones(len(rows)), vectors=vectors)
 
     @classmethod
     def from_rows(cls, rows: list[dict[str, Any]], columns: tuple[str, ...], max_chars: int) -> Lessons:
