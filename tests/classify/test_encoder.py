@@ -16,7 +16,7 @@ LESSON = "Photosynthesis is how plants make sugar. They use light, water and car
 SHOP = "Buy now! Free shipping on all orders. Add to cart. Sign in to see your price. " * 4
 
 
-@pytest.fixture(scope="module", params=["edu-minilm", "edu-smollm2"])
+@pytest.fixture(scope="module", params=["edu-minilm", "edu-mpnet"])
 def model(request: pytest.FixtureRequest) -> Model:
     return load_bundle(bundle_folder(request.param))
 
@@ -33,7 +33,7 @@ def test_nothing_is_missing_not_zero(model: Model) -> None:
     assert found["percentile"][3] > 50
 
 
-@pytest.mark.parametrize("name", ["edu-minilm", "edu-smollm2"])
+@pytest.mark.parametrize("name", ["edu-minilm", "edu-mpnet"])
 @settings(max_examples=15, deadline=None)
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=80), min_size=2, max_size=4))
 def test_any_text_scores_alone_as_in_a_batch(name: str, texts: list[str]) -> None:
