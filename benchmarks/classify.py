@@ -6,8 +6,10 @@
 1. The shipped int8 encoder (ONNX Runtime, windows one at a time) against transformers in fp32 with the same weights,
    layers, windows and head, in batches of 16 padded as they come; and against the whole stock checkpoint on up to 512
    tokens. Loss of rank correlation by int8 is measured on the labelled documents: both sides score the same texts.
-   The head has seen these labels, so only the difference means anything. Then the same of the one in 4 bits, on a
-   quarter of the documents and without the stock checkpoint.
+   The head has seen these labels, so only the difference means anything. What layers have learned is kept in int8
+   only: then transformers has the checkpoint's own weights and is there for its speed, and scores in fp32 are those of
+   the file's weights with activations that are not rounded. Then the same of the one in 4 bits, on a quarter of the
+   documents and without the stock checkpoint.
 2. The fastText bundle against fastText's own C++ loop on the same prepared lines.
 3. Static embeddings.
 4. With ``--torch``, only this: the torch backend (bf16 on a GPU; fp32 on a CPU, to see that it runs), tokens a second
@@ -43,7 +45,7 @@ import numpy as np
 import polars as pl
 
 from fineedu.classify.bundle import Model, bundle_folder, load_bundle
-from fineedu.classify.encoder import EncoderSettings
+from fineedu.classify.encoder import EncoderSettings, OnnxEmbedder
 from fineedu.classify.windows import Reader, WindowVectors
 
 BATCH = 16
@@ -76,6 +78,40 @@ class Transformers:
         with torch.inference_mode():
             parts = [self.module(*pad(windows[k : k + BATCH], "cpu")).numpy() for k in range(0, len(windows), BATCH)]
         return WindowVectors(np.vstack(parts), owner, np.array([len(window) for window in windows]), share, bags)
+
+
+def unrounded(source: Path, target: Path) -> None:
+    """Write an int8 file anew with the same weights in fp32, so that activations are no longer rounded."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(source))
+    held = {found.name: numpy_helper.to_array(found) for found in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "MatMulInteger":
+            name = node.input[1].removesuffix("_quantized")
+            weights = (held[node.input[1]].astype(np.float32) - held[node.input[3]]) * held[f"{name}_scale"]
+            model.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), f"{name}_whole"))
+            inputs = [node.input[0].removesuffix("_quantized"), f"{name}_whole"]
+            node = helper.make_node("MatMul", inputs, list(node.output))
+        elif node.op_type == "Mul" and node.output[0].endswith("quant_scales_mul:0"):
+            one = helper.make_tensor("one", onnx.TensorProto.FLOAT, [1], [1.0])
+            node = helper.make_node("Constant", [], list(node.output), value=one)
+        nodes.append(node)
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(target))
+
+
+def exact_scores(model: Model, prepared: pl.Series, settings: EncoderSettings) -> np.ndarray:
+    """Score by the layers that a bundle's file holds, with activations in fp32."""
+    bundle = bundle_folder(model.bundle.name)
+    with tempfile.TemporaryDirectory() as folder:
+        unrounded(bundle / "model.onnx", Path(folder) / "model.onnx")
+        shutil.copyfile(bundle / "tokenizer.json", Path(folder) / "tokenizer.json")
+        found = OnnxEmbedder(Path(folder), settings.windows, bag=settings.bag).embed(prepared)
+    return np.asarray(model.classifier.score_read(found)[:, 0])
 
 
 class Stock:
@@ -117,6 +153,8 @@ def encoders(model: Model, texts: pl.Series, labels: np.ndarray, rounds: int, wh
         slow = clocked(lambda: model.classifier.score_read(plain.embed(prepared)), times["fp32"])[:, 0]
         if stock:
             clocked(lambda: stock.embed(prepared), times["stock"])
+    if settings.tuning.layers:
+        slow = exact_scores(model, prepared, settings)
     speed = {name: len(texts) / statistics.median(found) for name, found in times.items()}
     print(f"{model.bundle.name}, {len(texts)} documents, one thread, documents a second:")
     print(f"  {bits}, ONNX Runtime            {speed[bits]:8.1f}")
