@@ -162,15 +162,16 @@ def test_mistakes_are_named(table: Path, tmp_path: Path) -> None:
 
 def test_two_classifiers_tell_one_score(crawl: Path, tmp_path: Path) -> None:
     signals = [{"classifier": {"model": "edu-minilm"}}, {"classifier": {"model": "edu-fasttext"}}]
-    columns = ["id", "edu_minilm_score", "edu_fasttext_score", "mean_score"]
-    mean = {"ensemble": {"use": "mean", "scores": columns[1:3], "scale": "raw"}}
+    columns = ["id", "edu_minilm_score", "edu_fasttext_score", "both_score"]
+    both = write(tmp_path / "both.yaml", f"method: mean\nscores: [{columns[1]}, {columns[2]}]\n")
+    mean = {"ensemble": {"use": both}}
     recipe = Recipe.model_validate({"name": "t", "signals": [*signals, mean], "write": {"columns": columns}})
     archive = crawl / "part-0.warc.gz"
     result = execute(plan_run(recipe, inputs=[str(archive)], output=tmp_path / "o"), workers=1)
     corpus = pl.read_parquet(result.corpus / "**/*.parquet")
     first, second = (corpus[name].to_numpy() for name in columns[1:3])
     assert corpus.height == 20 and not np.allclose(first, second)
-    np.testing.assert_allclose(corpus["mean_score"], (first + second) / 2, rtol=1e-6)
+    np.testing.assert_allclose(corpus["both_score"], (first + second) / 2, rtol=1e-6)
 
 
 def test_in_a_run(crawl: Path, tmp_path: Path) -> None:
